@@ -1,0 +1,399 @@
+"""The beat page: how a rank tells its node's agent that it lives, without a lock or a system call.
+
+A page is one file of `PAGE_BYTES`, memory-mapped by the rank (writer) and by the agent (reader). It is
+created whole under another name and renamed into place, so a reader never sees half a file. It outlives
+the process: what a killed rank did last stays readable.
+
+    offset  bytes  region
+    0       4096   header: magic, version, length and CRC-32, then a JSON object; written once
+    4096    1024   progress: two slots of one record each, written in turn
+    5120     512   failure: the uncaught exception, written once
+    5632    2048   section names: 64 entries, each written once before its index is used
+    8192   21504   steps: a ring of the last 256 steps
+    31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
+
+Every record carries its CRC-32 and is stored with one copy. The writer fills the slot that does not hold
+the newest record, so one whole record always stands: a reader takes the valid slot with the higher sequence
+number and never waits, even for a writer that was stopped or killed in the middle of a store. Python has no
+memory fences; the checksum is what makes this right on weakly ordered machines too.
+
+Times are CLOCK_MONOTONIC nanoseconds of the node. Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
+from pathlib import Path
+from zlib import crc32
+
+MAGIC = b"RYZNBEAT"
+VERSION = 1
+PAGE_BYTES = 32768
+
+_HEADER_AT, _HEADER_BYTES = 0, 4096
+_SLOTS_AT, _SLOT_BYTES = 4096, 512
+_FAILURE_AT, _FAILURE_BYTES = 5120, 512
+_NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
+_STEPS_AT, _STEP_BYTES, STEPS = 8192, 84, 256
+_EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
+RING_SECTIONS = 8
+"""How many sections have a duration of their own in the ring of steps (the first eight that were entered)."""
+
+_PREFIX = struct.Struct("<8sHHII")  # magic, version, reserved, JSON bytes, CRC of the JSON
+_CRC = struct.Struct("<I")
+_PROGRESS = struct.Struct("<QQQHHQQQQdddd")
+_FAILURE = struct.Struct("<QH62sH320s")
+_STEP = struct.Struct("<QQQQd8fQ")
+_EVENT = struct.Struct("<QQQHH")
+
+_HAS_LOSS, _HAS_GRAD_NORM, _HAS_LR, _HAS_FLOPS = 1, 2, 4, 8
+
+
+class BeatPageError(ValueError):
+    """The file is not a beat page, or not one that may be trusted; the text says which and where."""
+
+
+class Event(IntEnum):
+    """Kinds in the ring of rare events."""
+
+    CHECKPOINT = 1
+    STEP_SKIPPED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who writes the page. `start_ticks` is field 22 of /proc/PID/stat: with the pid it names one process."""
+
+    run_id: str
+    generation: int
+    rank: int
+    local_rank: int
+    world_size: int
+    pid: int
+    start_ticks: int
+    pid_namespace: int
+    device: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a rank is. `section` is "" between named sections; `loss` and the like are None until reported."""
+
+    sequence: int
+    step: int
+    steps_done: int
+    section: str
+    entered_ns: int
+    step_started_ns: int
+    tokens: int
+    samples: int
+    loss: float | None
+    grad_norm: float | None
+    learning_rate: float | None
+    flops: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An uncaught exception, stamped before the interpreter finalises (which takes a torch process a second)."""
+
+    at_ns: int
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RareEvent:
+    sequence: int
+    at_ns: int
+    step: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One finished step: durations in seconds, `sections` by index of `BeatReader.section_names()`."""
+
+    step: int
+    started_ns: int
+    duration_ns: int
+    tokens: int
+    squared_lengths: float
+    sections: tuple[float, ...]
+
+
+def process_start_ticks(pid: int) -> int:
+    """Field 22 of /proc/PID/stat. Raises ProcessLookupError where there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return int(text.rpartition(")")[2].split()[19])
+
+
+class BeatWriter:
+    """The rank's side. One thread writes; a call costs a microsecond and raises nothing in the loop."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Create the page at `path`, keeping the one that stood there as `*.previous`. Raises OSError."""
+        self.header = header
+        self._map = _create(path, header)
+        self._sequence = 0
+        self._names: dict[str, int] = {}
+        self._steps = 0
+        self._events = 0
+        self.section_index("")
+
+    def section_index(self, name: str) -> int:
+        """Index of `name`, entered in the table at first use. More than 64 names share index 0 ("")."""
+        index = self._names.get(name)
+        if index is None:
+            index = len(self._names)
+            if index >= NAMES:
+                return 0
+            raw = name.encode()[: _NAME_BYTES - 4].ljust(_NAME_BYTES - 4, b"\0")
+            at = _NAMES_AT + index * _NAME_BYTES
+            self._map[at : at + _NAME_BYTES] = _CRC.pack(crc32(raw)) + raw
+            self._names[name] = index
+        return index
+
+    def progress(
+        self,
+        step: int,
+        steps_done: int,
+        section: int,
+        entered_ns: int,
+        step_started_ns: int,
+        tokens: int = 0,
+        samples: int = 0,
+        given: int = 0,
+        loss: float = 0.0,
+        grad_norm: float = 0.0,
+        learning_rate: float = 0.0,
+        flops: float = 0.0,
+    ) -> None:
+        """Store one record. `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn."""
+        self._sequence = sequence = self._sequence + 1
+        raw = _PROGRESS.pack(
+            sequence, step, steps_done, section, given, entered_ns, step_started_ns,
+            tokens, samples, loss, grad_norm, learning_rate, flops,
+        )  # fmt: skip
+        at = _SLOTS_AT + (sequence & 1) * _SLOT_BYTES
+        self._map[at : at + _PROGRESS.size + 4] = raw + _CRC.pack(crc32(raw))
+
+    def failure(self, error_type: str, message: str) -> None:
+        """Stamp an uncaught exception."""
+        kind = error_type.encode()[:62]
+        text = message.encode()[:320]
+        raw = _FAILURE.pack(time.monotonic_ns(), len(kind), kind, len(text), text)
+        self._map[_FAILURE_AT : _FAILURE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
+
+    def step_done(
+        self, step: int, started_ns: int, duration_ns: int, tokens: int, squared_lengths: float,
+        sections: list[float],
+    ) -> None:  # fmt: skip
+        """Enter a finished step in the ring. `sections` has `RING_SECTIONS` durations in seconds."""
+        raw = _STEP.pack(step, started_ns, duration_ns, tokens, squared_lengths, *sections, self._steps)
+        at = _STEPS_AT + (self._steps % STEPS) * _STEP_BYTES
+        self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
+        self._steps += 1
+
+    def event(self, kind: Event, step: int) -> None:
+        """Enter a rare event in its ring."""
+        self._events += 1
+        raw = _EVENT.pack(self._events, time.monotonic_ns(), step, kind, 0)
+        at = _EVENTS_AT + (self._events % EVENTS) * _EVENT_BYTES
+        self._map[at : at + _EVENT_BYTES] = raw + _CRC.pack(crc32(raw))
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class BeatReader:
+    """The agent's side. Treats the file as hostile input: nothing in it can make a read fail or hang."""
+
+    def __init__(self, path: Path, owner_uid: int | None = None) -> None:
+        """Map the page. Raises BeatPageError for a link, another owner, a wrong size, magic, version or header."""
+        self.path = path
+        self._map = _open(path, owner_uid)
+        try:
+            self.header = _read_header(self._map, path)
+        except BeatPageError:
+            self._map.close()
+            raise
+        self._names: dict[int, str] = {}
+
+    def progress(self) -> Progress | None:
+        """The newest whole record; None before the first."""
+        best: tuple[int, ...] | None = None
+        for _attempt in range(3):
+            for slot in (0, 1):
+                at = _SLOTS_AT + slot * _SLOT_BYTES
+                values = _checked(_PROGRESS, self._map[at : at + _PROGRESS.size + 4])
+                if values is not None and (best is None or values[0] > best[0]):
+                    best = values
+            if best is not None:
+                break
+        return self._as_progress(best) if best is not None else None
+
+    def failure(self) -> Failure | None:
+        values = _checked(_FAILURE, self._map[_FAILURE_AT : _FAILURE_AT + _FAILURE.size + 4])
+        if values is None:
+            return None
+        at_ns, kind_len, kind, text_len, text = values
+        return Failure(at_ns, _text(kind[:kind_len]), _text(text[:text_len]))
+
+    def section_names(self) -> list[str]:
+        """By index, as far as the table is filled."""
+        names: list[str] = []
+        for index in range(NAMES):
+            name = self._section(index)
+            if name is None:
+                break
+            names.append(name)
+        return names
+
+    def steps(self) -> Iterator[StepRecord]:
+        """The finished steps that the ring still holds, oldest first."""
+        found = []
+        for index in range(STEPS):
+            at = _STEPS_AT + index * _STEP_BYTES
+            values = _checked(_STEP, self._map[at : at + _STEP_BYTES])
+            if values is not None:
+                found.append(values)
+        for values in sorted(found, key=lambda each: each[-1]):
+            yield StepRecord(*values[:5], sections=tuple(values[5:13]))
+
+    def events(self, after: int = 0) -> list[RareEvent]:
+        """Rare events with a sequence number above `after`, oldest first."""
+        found = []
+        for index in range(EVENTS):
+            at = _EVENTS_AT + index * _EVENT_BYTES
+            values = _checked(_EVENT, self._map[at : at + _EVENT_BYTES])
+            if values is not None and values[0] > after:
+                found.append(RareEvent(*values[:4]))
+        return sorted(found, key=lambda each: each.sequence)
+
+    def close(self) -> None:
+        self._map.close()
+
+    def _section(self, index: int) -> str | None:
+        if index not in self._names and index < NAMES:
+            at = _NAMES_AT + index * _NAME_BYTES
+            raw = self._map[at : at + _NAME_BYTES]
+            if _CRC.unpack_from(raw)[0] != crc32(raw[4:]):
+                return None
+            self._names[index] = _text(raw[4:].rstrip(b"\0"))
+        return self._names.get(index)
+
+    def _as_progress(self, values: tuple[int, ...]) -> Progress:
+        sequence, step, done, section, given, entered, started, tokens, samples, *measured = values
+        optional = [value if given & 1 << bit else None for bit, value in enumerate(measured)]
+        name = self._section(section) or ""
+        return Progress(sequence, step, done, name, entered, started, tokens, samples, *optional)
+
+
+def given_bits(
+    loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None
+) -> int:
+    """Which of the optional figures of a record are there."""
+    return (
+        (loss is not None and _HAS_LOSS)
+        | (grad_norm is not None and _HAS_GRAD_NORM)
+        | (learning_rate is not None and _HAS_LR)
+        | (flops is not None and _HAS_FLOPS)
+    )
+
+
+def _create(path: Path, header: Header) -> mmap.mmap:
+    text = json.dumps(asdict(header)).encode()
+    if len(text) > _HEADER_BYTES - _PREFIX.size:
+        raise OSError(f"{path}: beat page header of {len(text)} bytes is too long")
+    page = bytearray(PAGE_BYTES)
+    page[: _PREFIX.size] = _PREFIX.pack(MAGIC, VERSION, 0, len(text), crc32(text))
+    page[_PREFIX.size : _PREFIX.size + len(text)] = text
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, page)
+        mapped = mmap.mmap(descriptor, PAGE_BYTES)
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(path.with_name(path.name + ".previous"))
+    aside.rename(path)
+    return mapped
+
+
+def _open(path: Path, owner_uid: int | None) -> mmap.mmap:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BeatPageError(f"{path}: cannot be opened as a beat page ({error.strerror})") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != PAGE_BYTES:
+            raise BeatPageError(f"{path}: {status.st_size} bytes, a beat page is a file of {PAGE_BYTES}")
+        if owner_uid is not None and status.st_uid != owner_uid:
+            raise BeatPageError(f"{path}: belongs to uid {status.st_uid}, expected {owner_uid}")
+        return mmap.mmap(descriptor, PAGE_BYTES, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)
+
+
+def _read_header(page: mmap.mmap, path: Path) -> Header:
+    magic, version, _reserved, length, checksum = _PREFIX.unpack_from(page)
+    if magic != MAGIC:
+        raise BeatPageError(f"{path}: no beat page (magic {magic!r}, expected {MAGIC!r})")
+    if version != VERSION:
+        raise BeatPageError(f"{path}: beat page version {version}, this agent reads {VERSION}")
+    if length > _HEADER_BYTES - _PREFIX.size:
+        raise BeatPageError(f"{path}: damaged beat page header (length {length})")
+    text = page[_PREFIX.size : _PREFIX.size + length]
+    if crc32(text) != checksum:
+        raise BeatPageError(f"{path}: damaged beat page header (checksum)")
+    try:
+        values = json.loads(text)
+        header = Header(**{field.name: values[field.name] for field in fields(Header)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise BeatPageError(f"{path}: damaged beat page header ({error})") from error
+    _check_types(header, path)
+    return header
+
+
+def _check_types(header: Header, path: Path) -> None:
+    for field in fields(Header):
+        value = getattr(header, field.name)
+        expected = str if field.type == "str" else int
+        if type(value) is not expected or (expected is int and not 0 <= value < 1 << 63):
+            raise BeatPageError(f"{path}: damaged beat page header ({field.name} is {value!r})")
+
+
+def _checked(layout: struct.Struct, raw: bytes) -> tuple[int, ...] | None:  # int | float | bytes, by layout
+    """Unpack a record followed by its CRC; None where it is torn, damaged or was never written."""
+    body = raw[: layout.size]
+    if _CRC.unpack_from(raw, layout.size)[0] != crc32(body):
+        return None
+    return layout.unpack(body)
+
+
+def _text(raw: bytes) -> str:
+    """Untrusted bytes as one printable line."""
+    text = raw.decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """For messages and JSON, which have no NaN."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,294 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class NodeUpdate(_message.Message):
+    __slots__ = ("seq", "hello", "jobs", "events", "answered_inquiry", "goodbye", "sent_unix_ns", "applied_version")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_INQUIRY_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    hello: NodeHello
+    jobs: _containers.RepeatedCompositeFieldContainer[ObservedJob]
+    events: _containers.RepeatedCompositeFieldContainer[NodeEvent]
+    answered_inquiry: int
+    goodbye: Goodbye
+    sent_unix_ns: int
+    applied_version: int
+    def __init__(self, seq: _Optional[int] = ..., hello: _Optional[_Union[NodeHello, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[ObservedJob, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[NodeEvent, _Mapping]]] = ..., answered_inquiry: _Optional[int] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., sent_unix_ns: _Optional[int] = ..., applied_version: _Optional[int] = ...) -> None: ...
+
+class NodeHello(_message.Message):
+    __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NODE_RANK_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    session: str
+    boot_id: str
+    host: str
+    address: str
+    node_rank: int
+    protocol: int
+    version: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, node: _Optional[str] = ..., session: _Optional[str] = ..., boot_id: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., node_rank: _Optional[int] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class ObservedJob(_message.Message):
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code")
+    class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
+        ABSENT: _ClassVar[ObservedJob.Handler]
+        JOINING: _ClassVar[ObservedJob.Handler]
+        RUNNING: _ClassVar[ObservedJob.Handler]
+        CLOSED: _ClassVar[ObservedJob.Handler]
+    HANDLER_UNSPECIFIED: ObservedJob.Handler
+    ABSENT: ObservedJob.Handler
+    JOINING: ObservedJob.Handler
+    RUNNING: ObservedJob.Handler
+    CLOSED: ObservedJob.Handler
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SEEN_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    OLD_RANKS_ALIVE_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STEP_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    TORCHRUN_PID_FIELD_NUMBER: _ClassVar[int]
+    TORCHRUN_EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    user: str
+    handler: ObservedJob.Handler
+    generation: int
+    seen_generation: int
+    join_id: int
+    store: Endpoint
+    shape: JobShape
+    ranks: _containers.RepeatedCompositeFieldContainer[ObservedRank]
+    old_ranks_alive: int
+    gaps: _containers.RepeatedCompositeFieldContainer[SectionGap]
+    checkpoint_step: int
+    checkpoint_known: bool
+    torchrun_pid: int
+    torchrun_exit_code: int
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("host", "port")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    port: int
+    def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
+class JobShape(_message.Message):
+    __slots__ = ("min_nodes", "max_nodes", "ranks_per_node", "max_restarts", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MIN_NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_NODES_FIELD_NUMBER: _ClassVar[int]
+    RANKS_PER_NODE_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    min_nodes: int
+    max_nodes: int
+    ranks_per_node: int
+    max_restarts: int
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., ranks_per_node: _Optional[int] = ..., max_restarts: _Optional[int] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ObservedRank(_message.Message):
+    __slots__ = ("rank", "local_rank", "pid", "generation", "life", "process_state", "process_state_s", "exit_code", "killed_by_agent", "ended_ago_s", "error_type", "error_message", "attached", "progress")
+    class Life(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LIFE_UNSPECIFIED: _ClassVar[ObservedRank.Life]
+        ALIVE: _ClassVar[ObservedRank.Life]
+        FAILING: _ClassVar[ObservedRank.Life]
+        EXITED: _ClassVar[ObservedRank.Life]
+    LIFE_UNSPECIFIED: ObservedRank.Life
+    ALIVE: ObservedRank.Life
+    FAILING: ObservedRank.Life
+    EXITED: ObservedRank.Life
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_STATE_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_STATE_S_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    KILLED_BY_AGENT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AGO_S_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    local_rank: int
+    pid: int
+    generation: int
+    life: ObservedRank.Life
+    process_state: str
+    process_state_s: float
+    exit_code: int
+    killed_by_agent: bool
+    ended_ago_s: float
+    error_type: str
+    error_message: str
+    attached: bool
+    progress: Progress
+    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("step", "section", "quiet_s", "step_age_s", "tokens", "loss", "grad_norm", "steps_done")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SECTION_FIELD_NUMBER: _ClassVar[int]
+    QUIET_S_FIELD_NUMBER: _ClassVar[int]
+    STEP_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    GRAD_NORM_FIELD_NUMBER: _ClassVar[int]
+    STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    section: str
+    quiet_s: float
+    step_age_s: float
+    tokens: int
+    loss: float
+    grad_norm: float
+    steps_done: int
+    def __init__(self, step: _Optional[int] = ..., section: _Optional[str] = ..., quiet_s: _Optional[float] = ..., step_age_s: _Optional[float] = ..., tokens: _Optional[int] = ..., loss: _Optional[float] = ..., grad_norm: _Optional[float] = ..., steps_done: _Optional[int] = ...) -> None: ...
+
+class SectionGap(_message.Message):
+    __slots__ = ("section", "longest_s")
+    SECTION_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_S_FIELD_NUMBER: _ClassVar[int]
+    section: str
+    longest_s: float
+    def __init__(self, section: _Optional[str] = ..., longest_s: _Optional[float] = ...) -> None: ...
+
+class NodeEvent(_message.Message):
+    __slots__ = ("id", "unix_ns", "kind", "run_id", "fields")
+    class FieldsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    unix_ns: int
+    kind: str
+    run_id: str
+    fields: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[int] = ..., unix_ns: _Optional[int] = ..., kind: _Optional[str] = ..., run_id: _Optional[str] = ..., fields: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class DesiredState(_message.Message):
+    __slots__ = ("version", "coordinator_session", "node_phase", "reason", "jobs", "acked_event_id")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_SESSION_FIELD_NUMBER: _ClassVar[int]
+    NODE_PHASE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    ACKED_EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    coordinator_session: str
+    node_phase: str
+    reason: str
+    jobs: _containers.RepeatedCompositeFieldContainer[DesiredJob]
+    acked_event_id: int
+    def __init__(self, version: _Optional[int] = ..., coordinator_session: _Optional[str] = ..., node_phase: _Optional[str] = ..., reason: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[DesiredJob, _Mapping]]] = ..., acked_event_id: _Optional[int] = ...) -> None: ...
+
+class DesiredJob(_message.Message):
+    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason")
+    class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PLACE_UNSPECIFIED: _ClassVar[DesiredJob.Place]
+        MEMBER: _ClassVar[DesiredJob.Place]
+        PARKED: _ClassVar[DesiredJob.Place]
+        DISMISSED: _ClassVar[DesiredJob.Place]
+    PLACE_UNSPECIFIED: DesiredJob.Place
+    MEMBER: DesiredJob.Place
+    PARKED: DesiredJob.Place
+    DISMISSED: DesiredJob.Place
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    GO_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    WORLD_FIELD_NUMBER: _ClassVar[int]
+    INQUIRY_FIELD_NUMBER: _ClassVar[int]
+    STOP_PIDS_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    user: str
+    generation: int
+    go: bool
+    place: DesiredJob.Place
+    world: World
+    inquiry: int
+    stop_pids: _containers.RepeatedScalarFieldContainer[int]
+    exit_code: int
+    reason: str
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class World(_message.Message):
+    __slots__ = ("generation", "nodes", "group_rank", "store", "uniform", "join_id")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    GROUP_RANK_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    UNIFORM_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    group_rank: int
+    store: Endpoint
+    uniform: bool
+    join_id: int
+    def __init__(self, generation: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., group_rank: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., uniform: bool = ..., join_id: _Optional[int] = ...) -> None: ...
