@@ -1,0 +1,91 @@
+"""The run directory: the one place on a node that trainer and agent share.
+
+    RYZEN_RUN_DIR                     where it is set
+    /run/ryzen/<uid>                  where /run/ryzen exists (an agent of root makes it, sticky like /tmp)
+    /dev/shm/ryzen-<uid>              else
+
+    agent.sock                        gRPC for the rendezvous handler and the command line
+    nudge.sock                        datagrams from ranks: "look at my page now"; their content is ignored
+    jobs/<run_id>/rank-<local_rank>.beat
+    jobs/<run_id>/rank-<local_rank>.beat.previous
+    jobs/<run_id>/evidence/
+
+Private to its user (mode 0700): grpcio cannot tell who calls on a Unix socket, so the folder is the guard.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+ENVIRONMENT = "RYZEN_RUN_DIR"
+SYSTEM_RUN_DIR = Path("/run/ryzen")
+SOCKET_PATH_BYTES_MAX = 107
+"""sun_path of sockaddr_un has 108 bytes on Linux, the last one is the terminator (unix(7))."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RunDirError(ValueError):
+    """The run directory cannot be used; the text says why and what to do."""
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` if it is fit for a run id or a node name, else RunDirError. "." and ".." are not."""
+    if not _NAME.fullmatch(name) or name in {".", ".."}:
+        raise RunDirError(f"{kind} {name!r} is not allowed: use 1 to 64 of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def default_path(uid: int | None = None) -> Path:
+    """Where the run directory of a user is; it need not exist yet."""
+    user = os.getuid() if uid is None else uid
+    if uid is None and (given := os.environ.get(ENVIRONMENT)):
+        return Path(given)
+    if SYSTEM_RUN_DIR.is_dir():
+        return SYSTEM_RUN_DIR / str(user)
+    return Path(f"/dev/shm/ryzen-{user}")  # noqa: S108 - private by mode and owner, checked below
+
+
+def make(path: Path) -> Path:
+    """Create the run directory, private, or check the one that stands there. Raises RunDirError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise RunDirError(f"run directory {path}: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise RunDirError(f"run directory {path} is not a directory")
+    if status.st_uid != os.getuid():
+        raise RunDirError(f"run directory {path} belongs to uid {status.st_uid}, not to you ({os.getuid()})")
+    if status.st_mode & 0o077:
+        raise RunDirError(f"run directory {path} is open to other users: chmod 700 {path}")
+    agent_socket(path)
+    return path
+
+
+def agent_socket(run_dir: Path) -> Path:
+    return _socket(run_dir / "agent.sock")
+
+
+def nudge_socket(run_dir: Path) -> Path:
+    return _socket(run_dir / "nudge.sock")
+
+
+def job_dir(run_dir: Path, run_id: str) -> Path:
+    return run_dir / "jobs" / check_name("run id", run_id)
+
+
+def beat_page(run_dir: Path, run_id: str, local_rank: int) -> Path:
+    return job_dir(run_dir, run_id) / f"rank-{local_rank}.beat"
+
+
+def _socket(path: Path) -> Path:
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise RunDirError(
+            f"socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes: "
+            f"set {ENVIRONMENT} to a shorter folder"
+        )
+    return path
