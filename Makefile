@@ -1,0 +1,43 @@
+# The two commands that always work on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := protos agent coordinator trainer lab tests scripts
+
+.PHONY: help setup demo test test-all check stubs bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## a virtual environment with everything
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Ryzen needs Python 3.11 or later")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## a GPT on two nodes, one rank frozen in mid-run, and its recovery
+	$(BIN)/ryzen-lab demo
+
+check: setup  ## lint, types, layers
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy protos agent coordinator trainer lab scripts
+	$(BIN)/lint-imports
+
+test: check  ## every check and a representative set of tests
+	$(BIN)/pytest -m 'not long'
+
+test-all: check  ## the long trials too
+	$(BIN)/pytest
+
+stubs: setup  ## compile the protocol buffers (pinned grpcio-tools, see scripts/stubs.py)
+	$(BIN)/python scripts/stubs.py protos
+
+bench: setup  ## measure; writes docs/benchmarks.md
+	$(BIN)/ryzen-lab bench
+
+clean:  ## remove what setup and the tests made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
