@@ -12,10 +12,13 @@ the process: what a killed rank did last stays readable.
     8192   21504   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
 
-Every record carries its CRC-32 and is stored with one copy. The writer fills the slot that does not hold
-the newest record, so one whole record always stands: a reader takes the valid slot with the higher sequence
-number and never waits, even for a writer that was stopped or killed in the middle of a store. Python has no
-memory fences; the checksum is what makes this right on weakly ordered machines too.
+Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
+whole record always stands: a reader takes the valid slot with the higher sequence number and never waits,
+even for a writer that was stopped or killed in the middle of a store. Python has no memory fences; the
+checksum is what makes this right on weakly ordered machines too.
+
+The writer maps the file: a store is no system call. The reader does not: a file that another process cuts
+short kills whoever touches it through a mapping (SIGBUS), and the reader may have more rights than the writer.
 
 Times are CLOCK_MONOTONIC nanoseconds of the node. Integers are little-endian.
 """
@@ -23,6 +26,7 @@ Times are CLOCK_MONOTONIC nanoseconds of the node. Integers are little-endian.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import mmap
@@ -34,6 +38,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 MAGIC = b"RYZNBEAT"
@@ -149,6 +154,9 @@ class BeatWriter:
         """Create the page at `path`, keeping the one that stood there as `*.previous`. Raises OSError."""
         self.header = header
         self._map = _create(path, header)
+        whole = memoryview(self._map)
+        self._bodies = tuple(whole[at : at + _PROGRESS.size] for at in (_SLOTS_AT, _SLOTS_AT + _SLOT_BYTES))
+        whole.release()
         self._sequence = 0
         self._names: dict[str, int] = {}
         self._steps = 0
@@ -162,7 +170,7 @@ class BeatWriter:
             index = len(self._names)
             if index >= NAMES:
                 return 0
-            raw = name.encode()[: _NAME_BYTES - 4].ljust(_NAME_BYTES - 4, b"\0")
+            raw = name.encode(errors="replace")[: _NAME_BYTES - 4].ljust(_NAME_BYTES - 4, b"\0")
             at = _NAMES_AT + index * _NAME_BYTES
             self._map[at : at + _NAME_BYTES] = _CRC.pack(crc32(raw)) + raw
             self._names[name] = index
@@ -185,17 +193,18 @@ class BeatWriter:
     ) -> None:
         """Store one record. `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn."""
         self._sequence = sequence = self._sequence + 1
-        raw = _PROGRESS.pack(
-            sequence, step, steps_done, section, given, entered_ns, step_started_ns,
+        slot = sequence & 1
+        at = _SLOTS_AT + slot * _SLOT_BYTES
+        _PROGRESS.pack_into(
+            self._map, at, sequence, step, steps_done, section, given, entered_ns, step_started_ns,
             tokens, samples, loss, grad_norm, learning_rate, flops,
         )  # fmt: skip
-        at = _SLOTS_AT + (sequence & 1) * _SLOT_BYTES
-        self._map[at : at + _PROGRESS.size + 4] = raw + _CRC.pack(crc32(raw))
+        _CRC.pack_into(self._map, at + _PROGRESS.size, crc32(self._bodies[slot]))
 
     def failure(self, error_type: str, message: str) -> None:
         """Stamp an uncaught exception."""
-        kind = error_type.encode()[:62]
-        text = message.encode()[:320]
+        kind = error_type.encode(errors="replace")[:62]
+        text = message.encode(errors="replace")[:320]
         raw = _FAILURE.pack(time.monotonic_ns(), len(kind), kind, len(text), text)
         self._map[_FAILURE_AT : _FAILURE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
 
@@ -217,38 +226,40 @@ class BeatWriter:
         self._map[at : at + _EVENT_BYTES] = raw + _CRC.pack(crc32(raw))
 
     def close(self) -> None:
+        """Unmap the page; the file stays. A call after this raises ValueError."""
+        for body in self._bodies:
+            body.release()
         self._map.close()
 
 
 class BeatReader:
-    """The agent's side. Treats the file as hostile input: nothing in it can make a read fail or hang."""
+    """The agent's side. Treats the file as hostile input: nothing in it can make a read fail, hang or kill."""
 
     def __init__(self, path: Path, owner_uid: int | None = None) -> None:
-        """Map the page. Raises BeatPageError for a link, another owner, a wrong size, magic, version or header."""
+        """Open the page. Raises BeatPageError for a link, another owner, a wrong size, magic, version or header."""
         self.path = path
-        self._map = _open(path, owner_uid)
+        self._descriptor = _open(path, owner_uid)
         try:
-            self.header = _read_header(self._map, path)
+            self.header = _read_header(self._read(_HEADER_AT, _HEADER_BYTES), path)
         except BeatPageError:
-            self._map.close()
+            self.close()
             raise
         self._names: dict[int, str] = {}
+        self._newest: tuple[Any, ...] | None = None
 
     def progress(self) -> Progress | None:
-        """The newest whole record; None before the first."""
-        best: tuple[int, ...] | None = None
-        for _attempt in range(3):
-            for slot in (0, 1):
-                at = _SLOTS_AT + slot * _SLOT_BYTES
-                values = _checked(_PROGRESS, self._map[at : at + _PROGRESS.size + 4])
-                if values is not None and (best is None or values[0] > best[0]):
-                    best = values
-            if best is not None:
+        """The newest whole record; None before the first. Never older than one returned before."""
+        for _attempt in range(3):  # both slots are torn at once only if the writer stored two records meanwhile
+            raw = self._read(_SLOTS_AT, 2 * _SLOT_BYTES)
+            found = [_checked(_PROGRESS, raw, slot * _SLOT_BYTES) for slot in (0, 1)]
+            whole = [values for values in (*found, self._newest) if values is not None]
+            self._newest = max(whole, key=_sequence, default=None)
+            if any(found):
                 break
-        return self._as_progress(best) if best is not None else None
+        return self._as_progress(self._newest) if self._newest is not None else None
 
     def failure(self) -> Failure | None:
-        values = _checked(_FAILURE, self._map[_FAILURE_AT : _FAILURE_AT + _FAILURE.size + 4])
+        values = _checked(_FAILURE, self._read(_FAILURE_AT, _FAILURE_BYTES))
         if values is None:
             return None
         at_ns, kind_len, kind, text_len, text = values
@@ -266,47 +277,48 @@ class BeatReader:
 
     def steps(self) -> Iterator[StepRecord]:
         """The finished steps that the ring still holds, oldest first."""
-        found = []
-        for index in range(STEPS):
-            at = _STEPS_AT + index * _STEP_BYTES
-            values = _checked(_STEP, self._map[at : at + _STEP_BYTES])
-            if values is not None:
-                found.append(values)
-        for values in sorted(found, key=lambda each: each[-1]):
-            yield StepRecord(*values[:5], sections=tuple(values[5:13]))
+        for values in sorted(self._ring(_STEP, _STEPS_AT, STEPS, _STEP_BYTES), key=lambda each: int(each[-1])):
+            step, started_ns, duration_ns, tokens, squared_lengths, *sections, _count = values
+            yield StepRecord(step, started_ns, duration_ns, tokens, squared_lengths, tuple(sections))
 
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
-        found = []
-        for index in range(EVENTS):
-            at = _EVENTS_AT + index * _EVENT_BYTES
-            values = _checked(_EVENT, self._map[at : at + _EVENT_BYTES])
-            if values is not None and values[0] > after:
-                found.append(RareEvent(*values[:4]))
-        return sorted(found, key=lambda each: each.sequence)
+        found = [RareEvent(*each[:4]) for each in self._ring(_EVENT, _EVENTS_AT, EVENTS, _EVENT_BYTES)]
+        return sorted((each for each in found if each.sequence > after), key=lambda each: each.sequence)
 
     def close(self) -> None:
-        self._map.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _read(self, at: int, length: int) -> bytes:
+        """A region as it is now; zeros, which no checksum fits, where the file was cut short."""
+        try:
+            return os.pread(self._descriptor, length, at).ljust(length, b"\0")
+        except OSError:
+            return bytes(length)
+
+    def _ring(self, layout: struct.Struct, at: int, records: int, size: int) -> list[tuple[Any, ...]]:
+        raw = self._read(at, records * size)
+        found = (_checked(layout, raw, index * size) for index in range(records))
+        return [values for values in found if values is not None]
 
     def _section(self, index: int) -> str | None:
         if index not in self._names and index < NAMES:
-            at = _NAMES_AT + index * _NAME_BYTES
-            raw = self._map[at : at + _NAME_BYTES]
+            raw = self._read(_NAMES_AT + index * _NAME_BYTES, _NAME_BYTES)
             if _CRC.unpack_from(raw)[0] != crc32(raw[4:]):
                 return None
             self._names[index] = _text(raw[4:].rstrip(b"\0"))
         return self._names.get(index)
 
-    def _as_progress(self, values: tuple[int, ...]) -> Progress:
+    def _as_progress(self, values: tuple[Any, ...]) -> Progress:
         sequence, step, done, section, given, entered, started, tokens, samples, *measured = values
         optional = [value if given & 1 << bit else None for bit, value in enumerate(measured)]
         name = self._section(section) or ""
         return Progress(sequence, step, done, name, entered, started, tokens, samples, *optional)
 
 
-def given_bits(
-    loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None
-) -> int:
+def given_bits(loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None) -> int:
     """Which of the optional figures of a record are there."""
     return (
         (loss is not None and _HAS_LOSS)
@@ -326,7 +338,8 @@ def _create(path: Path, header: Header) -> mmap.mmap:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, page)
+        if os.write(descriptor, page) != PAGE_BYTES:  # room is taken now: a store into a full tmpfs is SIGBUS
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         mapped = mmap.mmap(descriptor, PAGE_BYTES)
     finally:
         os.close(descriptor)
@@ -336,23 +349,23 @@ def _create(path: Path, header: Header) -> mmap.mmap:
     return mapped
 
 
-def _open(path: Path, owner_uid: int | None) -> mmap.mmap:
+def _open(path: Path, owner_uid: int | None) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise BeatPageError(f"{path}: cannot be opened as a beat page ({error.strerror})") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != PAGE_BYTES:
-            raise BeatPageError(f"{path}: {status.st_size} bytes, a beat page is a file of {PAGE_BYTES}")
-        if owner_uid is not None and status.st_uid != owner_uid:
-            raise BeatPageError(f"{path}: belongs to uid {status.st_uid}, expected {owner_uid}")
-        return mmap.mmap(descriptor, PAGE_BYTES, prot=mmap.PROT_READ)
-    finally:
-        os.close(descriptor)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != PAGE_BYTES:
+        wrong = f"{path}: {status.st_size} bytes, a beat page is a file of {PAGE_BYTES}"
+    elif owner_uid is not None and status.st_uid != owner_uid:
+        wrong = f"{path}: belongs to uid {status.st_uid}, expected {owner_uid}"
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise BeatPageError(wrong)
 
 
-def _read_header(page: mmap.mmap, path: Path) -> Header:
+def _read_header(page: bytes, path: Path) -> Header:
     magic, version, _reserved, length, checksum = _PREFIX.unpack_from(page)
     if magic != MAGIC:
         raise BeatPageError(f"{path}: no beat page (magic {magic!r}, expected {MAGIC!r})")
@@ -366,8 +379,8 @@ def _read_header(page: mmap.mmap, path: Path) -> Header:
     try:
         values = json.loads(text)
         header = Header(**{field.name: values[field.name] for field in fields(Header)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise BeatPageError(f"{path}: damaged beat page header ({error})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BeatPageError(f"{path}: damaged beat page header ({type(error).__name__}: {error})") from error
     _check_types(header, path)
     return header
 
@@ -375,17 +388,23 @@ def _read_header(page: mmap.mmap, path: Path) -> Header:
 def _check_types(header: Header, path: Path) -> None:
     for field in fields(Header):
         value = getattr(header, field.name)
-        expected = str if field.type == "str" else int
-        if type(value) is not expected or (expected is int and not 0 <= value < 1 << 63):
-            raise BeatPageError(f"{path}: damaged beat page header ({field.name} is {value!r})")
+        if field.type == "str":
+            right = type(value) is str and value.isprintable()
+        else:
+            right = type(value) is int and 0 <= value < 1 << 63
+        if not right:
+            raise BeatPageError(f"{path}: damaged beat page header ({field.name} is {value!r:.80})")
 
 
-def _checked(layout: struct.Struct, raw: bytes) -> tuple[int, ...] | None:  # int | float | bytes, by layout
+def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] | None:
     """Unpack a record followed by its CRC; None where it is torn, damaged or was never written."""
-    body = raw[: layout.size]
-    if _CRC.unpack_from(raw, layout.size)[0] != crc32(body):
+    if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
         return None
-    return layout.unpack(body)
+    return layout.unpack_from(raw, at)
+
+
+def _sequence(values: tuple[Any, ...]) -> int:
+    return int(values[0])
 
 
 def _text(raw: bytes) -> str:
