@@ -1,0 +1,206 @@
+"""One rank of the reference trainer, from the process group to the digest of the final parameters.
+
+The order at the start matters for a bit-identical resumption: model, wrapper and optimizer are made; DDP is
+settled; then the checkpoint is restored; then training goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+import ryzen_trainer
+from ryzen_trainer.checkpoint import Checkpointer
+from ryzen_trainer.errors import CheckpointError
+from ryzen_trainer.examples.gpt.config import Config, Training
+from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
+from ryzen_trainer.settling import settle
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """What a step works with."""
+
+    config: Config
+    run: ryzen_trainer.Run
+    device: torch.device
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    division: Division
+    batches: Iterator[tuple[Tensor, Tensor]]
+    checkpointer: Checkpointer
+
+
+def train(config: Config, run: ryzen_trainer.Run) -> str:
+    """Train to the last step; the last line to print. Raises TrainerError."""
+    device = _start(config)
+    division = Division(config.training.global_batch, config.training.micro_batch, dist.get_world_size())
+    parts, start = _prepare(config, run, device, division)
+    for step in run.steps(range(start, config.training.steps), start=start):
+        _step(parts, step)
+    run.finish()
+    last = f"final step {config.training.steps} sha256 {parameter_digest(parts.model)}"
+    dist.destroy_process_group()
+    return last
+
+
+def _start(config: Config) -> torch.device:
+    torch.set_num_threads(config.hardware.threads)
+    wanted = config.hardware.device
+    cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    backend = config.distributed.backend
+    if backend == "auto":
+        backend = "nccl" if cuda else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=config.distributed.timeout_s))
+    return device
+
+
+def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, division: Division) -> tuple[Parts, int]:
+    """All parts, restored, and the first step to do."""
+    training = config.training
+    torch.manual_seed(training.seed)
+    model = _wrapped(Gpt(config.model).to(device), config, device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup(training))
+    windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
+    batches = GlobalBatches(division, dist.get_rank())
+    loader = make_loader(windows, batches)
+    checkpointer = Checkpointer(
+        training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader,
+        global_batch=training.global_batch, keep_last=training.checkpoint.keep_last,
+        committed=run.checkpoint_committed,
+    )  # fmt: skip
+    checkpointer.check_writable()
+    torch.manual_seed(training.seed + 1 + dist.get_rank())  # dropout differs between ranks, weights did not
+    if config.distributed.strategy == "ddp":
+        inputs, targets = (each.to(device) for each in windows[0])
+        settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
+    start = _resume(checkpointer, batches, division)
+    parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer)
+    return parts, start
+
+
+def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    if config.distributed.strategy == "ddp":
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    from torch.distributed.fsdp import fully_shard
+
+    for block in model.blocks:  # type: ignore[union-attr]
+        fully_shard(block)
+    fully_shard(model)
+    return model
+
+
+def _resume(checkpointer: Checkpointer, batches: GlobalBatches, division: Division) -> int:
+    restored = checkpointer.restore()
+    if restored is None:
+        _say(f"starts at step 0 on {division.world_size} ranks, accumulating {division.accumulation}")
+        return 0
+    if not restored.same_world:
+        batches.move_to(restored.samples)
+    _say(
+        f"resumes at step {restored.step} from {restored.path} (of {restored.world_size} ranks) "
+        f"on {division.world_size} ranks, accumulating {division.accumulation}"
+    )
+    return restored.step
+
+
+def _step(parts: Parts, step: int) -> None:
+    run, training = parts.run, parts.config.training
+    loss = _gradients(parts)
+    with run.section("optimizer"):
+        norm = nn.utils.clip_grad_norm_(parts.model.parameters(), training.gradient_clip)
+        parts.optimizer.step()
+        parts.scheduler.step()
+        parts.optimizer.zero_grad(set_to_none=True)
+    local = training.global_batch // parts.division.world_size
+    run.report(
+        loss=loss, grad_norm=norm, learning_rate=parts.scheduler.get_last_lr()[0],
+        tokens=local * parts.config.model.sequence_length, samples=local,
+    )  # fmt: skip
+    done = step + 1
+    if done % training.report_every == 0:
+        _say(f"step {done} loss {float(loss):.4f}")
+    if done % training.checkpoint.every_steps == 0 or done == training.steps:
+        with run.section("checkpoint"):
+            _save(parts.checkpointer, done, done * training.global_batch)
+
+
+def _gradients(parts: Parts) -> Tensor:
+    """Forward and backward of all micro-batches; the mean loss of this rank."""
+    total = torch.zeros((), device=parts.device)
+    for index in range(parts.division.accumulation):
+        with parts.run.section("data"):
+            inputs, targets = (each.to(parts.device) for each in next(parts.batches))
+        last = index == parts.division.accumulation - 1
+        with _synchronised(parts.model, last):
+            with parts.run.section("forward"), _precision(parts):
+                loss = next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
+            with parts.run.section("backward"):
+                torch.autograd.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def _synchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """Gradients are summed over the ranks with the last micro-batch only."""
+    if isinstance(model, DistributedDataParallel):
+        return nullcontext() if last else model.no_sync()
+    model.set_requires_gradient_sync(last)  # type: ignore[operator]
+    return nullcontext()
+
+
+def _precision(parts: Parts) -> AbstractContextManager[Any]:
+    if parts.config.hardware.precision == "float32":
+        return nullcontext()
+    return torch.autocast(parts.device.type, dtype=torch.bfloat16)
+
+
+def _save(checkpointer: Checkpointer, step: int, samples: int) -> None:
+    """A checkpoint that fails costs safety, not the run: say so, train on, try again next time."""
+    try:
+        checkpointer.save(step, samples)
+    except CheckpointError as error:
+        if dist.get_rank() == 0:
+            log.error("step %d: %s", step, error)  # noqa: TRY400 - the line is for people, a traceback is not
+
+
+def parameter_digest(model: nn.Module) -> str:
+    """SHA-256 over all parameters in the order of the model. Collective for sharded ones."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        value: Tensor = parameter.detach()
+        if isinstance(value, DTensor):
+            value = value.full_tensor()
+        digest.update(value.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _warmup(training: Training) -> Any:
+    return lambda step: min(1.0, (step + 1) / (training.warmup_steps + 1))
+
+
+def _say(line: str) -> None:
+    if dist.get_rank() == 0:
+        log.info("%s", line)

@@ -1,0 +1,286 @@
+"""`attach()`: a training loop tells its node's agent where it is.
+
+    run = ryzen_trainer.attach()
+    for step, batch in enumerate(run.steps(loader)):
+        with run.section("forward"):
+            loss = model(batch)
+        ...
+        run.report(loss=loss_value, tokens=n)
+
+Everything goes into the beat page (`ryzen_protos.beat_page`): memory that the agent reads ten times a second.
+Nothing here waits, takes a lock, makes a system call in the loop or raises into it. Where there is no torchrun,
+no run directory or no room, `attach()` returns a run whose calls do nothing.
+
+The first record is written when the first step begins; until then the page only says that the process is there.
+A step is done when the next one begins, when `steps()` is asked for the next item, or at `finish()`. Time is
+charged to the innermost section that is open; the step outside any section is the section "".
+
+A page has one writer: call from one thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic_ns
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from ryzen_protos import run_dir
+from ryzen_protos.beat_page import RING_SECTIONS, BeatWriter, Event, Header, given_bits, process_start_ticks
+from ryzen_trainer.failure import Nudge, stamp_uncaught
+
+Item = TypeVar("Item")
+_NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError)
+
+
+class Section(Protocol):
+    """What `Run.section` returns: a context manager that never swallows an exception."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None: ...
+
+
+class Run:
+    """The three calls of a loop (`steps` or `step`, `section`, `report`), and what the checkpointer says."""
+
+    def __init__(self, page: BeatWriter, nudge: Nudge) -> None:
+        self._page = page
+        self._nudge = nudge
+        self._sections: dict[str, Section] = {}
+        self._open: list[int] = [0]  # indices of the sections that are open, innermost last
+        self._in_step = False
+        self._begun = False
+        self._step = self._done = 0
+        self._started = self._entered = 0
+        self._spent = [0] * RING_SECTIONS  # ns of the running step by section
+        self._tokens = self._samples = self._step_tokens = 0
+        self._given = 0
+        self._measured = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def attached(self) -> bool:
+        """Whether an agent can see this run."""
+        return True
+
+    def step(self, number: int) -> None:
+        """Step `number` begins; the one before is done."""
+        now = monotonic_ns()
+        if self._in_step:
+            self._end_step(now)
+        self._step = number
+        self._in_step = self._begun = True
+        self._started = self._entered = now
+        self._spent = [0] * RING_SECTIONS
+        self._beat(now)
+
+    def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:
+        """Each item is one step, numbered from `start`. The wait for an item is the section "data" of its step."""
+        source = iter(items)
+        number = start
+        while True:
+            self.step(number)
+            with self.section("data"):
+                try:
+                    item = next(source)
+                except StopIteration:
+                    self._in_step = False
+                    return
+            yield item
+            number += 1
+
+    def section(self, name: str) -> Section:
+        """`with run.section("forward"):` names what the step does. The same object each time; sections nest."""
+        found = self._sections.get(name)
+        if found is None:
+            found = self._sections[name] = _Section(self, self._page.section_index(name))
+        return found
+
+    def report(
+        self,
+        *,
+        loss: object = None,
+        tokens: int = 0,
+        samples: int = 0,
+        grad_norm: object = None,
+        learning_rate: object = None,
+        flops: object = None,
+    ) -> None:
+        """Figures of the running step. `tokens` and `samples` are of this step and are summed up.
+
+        A tensor on an accelerator is passed over, for reading it would wait for the device; give floats.
+        """
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._tokens += int(tokens)
+            self._step_tokens += int(tokens)
+            self._samples += int(samples)
+        figures = (_figure(loss), _figure(grad_norm), _figure(learning_rate), _figure(flops))
+        self._given = given_bits(*figures)
+        self._measured = tuple(0.0 if each is None else each for each in figures)  # type: ignore[assignment]
+        self._beat(monotonic_ns())
+
+    def checkpoint_committed(self, step: int) -> None:
+        """The checkpoint of `step` is whole on disk; a restart would resume from it."""
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.event(Event.CHECKPOINT, step)
+            self._nudge.send()
+
+    def finish(self) -> None:
+        """The loop is over: the last step is done. Called at exit too, except after an uncaught exception."""
+        if self._in_step:
+            now = monotonic_ns()
+            self._end_step(now)
+            self._beat(now)
+        self._nudge.send()
+
+    # ------------------------------------------------------------------ inside
+
+    def failed(self, error_type: str, message: str) -> None:
+        """Stamp an uncaught exception; the last step is not done."""
+        self._in_step = False
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.failure(error_type, message)
+            self._nudge.send()
+
+    def _end_step(self, now: int) -> None:
+        self._in_step = False
+        self._done += 1
+        self._charge(now)
+        seconds = [spent * 1e-9 for spent in self._spent]
+        tokens, self._step_tokens = self._step_tokens, 0
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.step_done(self._step, self._started, now - self._started, tokens, 0.0, seconds)
+
+    def _enter(self, index: int) -> None:
+        now = monotonic_ns()
+        self._charge(now)
+        self._open.append(index)
+        self._beat(now)
+
+    def _leave(self) -> None:
+        now = monotonic_ns()
+        self._charge(now)
+        if len(self._open) > 1:
+            self._open.pop()
+        self._beat(now)
+
+    def _charge(self, now: int) -> None:
+        """The time since the last change belongs to the section that was open."""
+        index = self._open[-1]
+        if index < RING_SECTIONS:
+            self._spent[index] += now - self._entered
+        self._entered = now
+
+    def _beat(self, now: int) -> None:
+        if not self._begun:
+            return
+        try:  # not contextlib.suppress: this runs ten times a step
+            self._page.progress(
+                self._step, self._done, self._open[-1], now, self._started,
+                self._tokens, self._samples, self._given, *self._measured,
+            )  # fmt: skip
+        except _NOT_STORABLE:  # a step below zero, say: the loop shall not stop for that
+            return
+
+
+class _Section:
+    """Made once a name, so that entering it allocates nothing."""
+
+    __slots__ = ("_index", "_run")
+
+    def __init__(self, run: Run, index: int) -> None:
+        self._run = run
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._run._enter(self._index)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._run._leave()
+
+
+class DetachedRun(Run):
+    """What `attach()` returns where no agent could see the run: every call does nothing."""
+
+    def __init__(self) -> None:
+        self._nothing = contextlib.nullcontext()
+
+    @property
+    def attached(self) -> bool:
+        return False
+
+    def step(self, number: int) -> None: ...
+
+    def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:  # noqa: ARG002
+        return iter(items)
+
+    def section(self, name: str) -> Section:  # noqa: ARG002
+        return self._nothing
+
+    def report(self, **figures: object) -> None: ...
+
+    def checkpoint_committed(self, step: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def failed(self, error_type: str, message: str) -> None: ...
+
+
+def attach(role: str = "", device: str = "") -> Run:
+    """The run of this rank, from torchrun's environment; one that does nothing where no agent could see it.
+
+    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout.
+    Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
+    process with torch that takes a second). Never raises.
+    """
+    try:
+        header = _header(role, device)
+        where = run_dir.default_path()
+        page = run_dir.beat_page(where, header.run_id, header.local_rank)
+        page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        nudge = Nudge(run_dir.nudge_socket(where))
+        run = Run(BeatWriter(page, header), nudge)
+    except (OSError, KeyError, ValueError):  # no torchrun, no run directory, no room, an unfit run id
+        return DetachedRun()
+    stamp_uncaught(run.failed)
+    atexit.register(run.finish)
+    nudge.send()
+    return run
+
+
+def _header(role: str, device: str) -> Header:
+    given = os.environ
+    return Header(
+        run_id=given["TORCHELASTIC_RUN_ID"],
+        generation=int(given.get("RYZEN_GENERATION", "0")),
+        rank=int(given["RANK"]),
+        local_rank=int(given["LOCAL_RANK"]),
+        world_size=int(given["WORLD_SIZE"]),
+        pid=os.getpid(),
+        start_ticks=process_start_ticks(os.getpid()),
+        pid_namespace=Path("/proc/self/ns/pid").stat().st_ino,
+        device=device,
+        role=role,
+    )
+
+
+def _figure(value: object) -> float | None:
+    """A number, or a scalar tensor that lies in host memory; None for all else."""
+    if value is None or isinstance(value, float):
+        return value
+    device = getattr(value, "device", None)
+    if device is not None and str(getattr(device, "type", device)) != "cpu":
+        return None
+    try:
+        return float(value.detach() if hasattr(value, "detach") else value)  # type: ignore[arg-type]
+    except (RuntimeError, *_NOT_STORABLE):  # RuntimeError: a tensor of more than one element
+        return None
