@@ -1,0 +1,90 @@
+"""`ryzen-lab trial | demo | bench`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ryzen_lab.errors import LabError, UsageError
+from ryzen_lab.settings import TrialSettings
+from ryzen_lab.trial import Trial
+from ryzen_protos.settings import SettingsError, fail, load
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+Result = TypeVar("Result")
+
+
+@app.callback()
+def _lab() -> None:
+    """A whole training cluster on this machine, faults injected, stages timed."""
+
+
+@app.command()
+def trial(
+    nodes: Annotated[int | None, typer.Option(help="Nodes of the job (default 2).")] = None,
+    ranks_per_node: Annotated[int | None, typer.Option(help="Ranks on each (default 2).")] = None,
+    fault: Annotated[str | None, typer.Option(help="Kind, or two with a comma (default none).")] = None,
+    fault_rank: Annotated[str | None, typer.Option(help="Rank to strike, or two (default random).")] = None,
+    fault_node: Annotated[str | None, typer.Option(help="Node to strike: node-1 or 1 (default random).")] = None,
+    at_step: Annotated[int | None, typer.Option(help="Strike after this step (default random).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the whole run (default 100).")] = None,
+    spares: Annotated[int | None, typer.Option(help="Nodes beyond --nodes (default 0).")] = None,
+    min_nodes: Annotated[int | None, typer.Option(help="The job may shrink to this (default --nodes).")] = None,
+    rdzv: Annotated[str | None, typer.Option(help="ryzen or c10d, the stock baseline.")] = None,
+    bare: Annotated[bool | None, typer.Option("--bare", help="With c10d: torchrun alone, no agents.")] = None,
+    cold: Annotated[bool | None, typer.Option("--cold", help="Restarted ranks are fresh interpreters.")] = None,
+    return_after: Annotated[float | None, typer.Option(help="Seconds until what was killed is back.")] = None,
+    script: Annotated[str | None, typer.Option(help="Any training script; its arguments follow --.")] = None,
+    compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
+    timeout_s: Annotated[float | None, typer.Option(help="Limit of the whole trial (default 300).")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Keep all logs in this folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with these options.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Result; - is the terminal.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="After --: arguments of the script.")] = None,
+) -> None:
+    """Run one training job on a cluster of this machine, strike it, and measure."""
+    flags = {key: value for key, value in locals().items() if key not in ("json_", "config", "arguments")}
+    try:
+        settings = load(TrialSettings, {**flags, "arguments": tuple(arguments or ()) or None}, config)
+        result = _run(Trial(settings).run())
+    except (SettingsError, UsageError) as error:
+        fail(str(error))
+    except LabError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    text = json.dumps(result, indent=2)
+    if json_ is not None and str(json_) != "-":
+        json_.write_text(text + "\n")
+    else:
+        typer.echo(text)
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end. SIGINT, SIGTERM and SIGHUP cancel it, so that everything is cleaned up first."""
+
+    async def cancellable() -> Result:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(cancellable())
+    except asyncio.CancelledError:
+        raise LabError("interrupted") from None
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""A whole cluster on loopback: one coordinator, and for each node an agent and a torchrun.
+
+Each node has a run directory and a folder of logs of its own below one private folder. Every process is started
+through `launch.py` (dies with the lab) in a session of its own, and carries the lab's id (leftovers.py). Ports:
+the coordinator picks its own and says which; its restart takes the same one again. Only a c10d rendezvous needs a
+port beforehand: it comes from outside the kernel's ephemeral range and is held against other labs by the name of
+an abstract socket, which vanishes with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ryzen_lab import leftovers
+from ryzen_lab.errors import LabError, NeverHappened
+from ryzen_lab.observer import Observer
+from ryzen_lab.record import Service
+
+RUN_ID = "lab"
+START_S_MAX = 60.0
+_LOG_POLL_S = 0.02
+_HOOK = Path(__file__).parent / "hook"
+_LAUNCH = Path(__file__).parent / "launch.py"
+_PORTS = range(20000, 30000)
+_FOREIGN = ("RYZEN_", "TORCHELASTIC_", "OTEL_")
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass
+class Layout:
+    """What to run, and where."""
+
+    nodes: int
+    ranks_per_node: int
+    script: list[str]  # what follows torchrun's own options
+    spares: int = 0
+    min_nodes: int | None = None
+    rdzv: str = "ryzen"
+    bare: bool = False  # torchrun alone
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return [f"node-{index}" for index in range(self.nodes + self.spares)]
+
+
+@dataclass
+class Node:
+    name: str
+    index: int
+    folder: Path
+    agent: Service | None = None
+    torchrun: Service | None = None
+
+    @property
+    def run_dir(self) -> Path:
+        return self.folder / "run"
+
+
+class Cluster:
+    """Starts, kills and restarts the processes of a lab. All times out; nothing is retried in silence."""
+
+    def __init__(self, layout: Layout, folder: Path, lab_id: str, observer: Observer) -> None:
+        self.layout = layout
+        self.folder = folder
+        self.observer = observer
+        self.lab_id = lab_id
+        self.nodes = [Node(name, index, folder / f"n{index}") for index, name in enumerate(layout.names)]
+        self.work = folder / "work"
+        self.work.mkdir()
+        self.address = "127.0.0.1:0"
+        self.coordinator: Service | None = None
+        self._popen: dict[int, subprocess.Popen[bytes]] = {}
+        self._held: list[socket.socket] = []
+        self._endpoint = ""
+
+    # ------------------------------------------------------------ start
+
+    async def start_coordinator(self) -> None:
+        """Start `ryzen-coordinator serve` and read its address; at a restart the same address again."""
+        log = self.folder / "coordinator.log"
+        size = log.stat().st_size if log.exists() else 0
+        command = [_program("ryzen-coordinator"), "serve", "--listen", self.address]
+        command += ["--journal", str(self.folder / "coordinator.sqlite")]
+        self.coordinator = self._spawn("coordinator", "", command, log, {})
+        self.address = await self._announced(log, size)
+
+    def start_agent(self, node: Node) -> None:
+        node.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = [_program("ryzen-agent"), "--node-rank", str(node.index), "--node", node.name]
+        command += ["--coordinator", self.address, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
+        environment = {"RYZEN_RUN_DIR": str(node.run_dir)}
+        node.agent = self._spawn("agent", node.name, command, node.folder / "agent.log", environment)
+
+    def start_torchrun(self, node: Node) -> None:
+        node.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout = self.layout
+        command = [_program("torchrun"), f"--nnodes={layout.min_nodes or layout.nodes}:{layout.nodes}"]
+        command += [f"--nproc-per-node={layout.ranks_per_node}", "--max-restarts=1000", "--monitor-interval=0.1"]
+        command += [f"--rdzv-backend={layout.rdzv}", f"--rdzv-id={RUN_ID}", *self._endpoint_options(node)]
+        path = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            "RYZEN_RUN_DIR": str(node.run_dir),
+            "RYZEN_LAB_NODE": node.name,
+            "RYZEN_LAB_SOCKET": str(self.observer.socket_path),
+            "PYTHONPATH": os.pathsep.join(path),
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
+            **self.layout.environment,
+        }
+        log = node.folder / "torchrun.log"
+        node.torchrun = self._spawn("torchrun", node.name, [*command, *layout.script], log, environment)
+
+    def node(self, name: str) -> Node:
+        return next(each for each in self.nodes if each.name == name)
+
+    # ------------------------------------------------------------ end
+
+    def processes_of_node(self, node: Node) -> list[int]:
+        """Agent first, so that it cannot report the rest; then torchrun, the ranks, and what they started."""
+        services = [each.pid for each in (node.agent, node.torchrun) if each is not None and each.died_ns is None]
+        ranks = [each.pid for each in self.observer.record.alive() if each.node == node.name]
+        marker = f"RYZEN_RUN_DIR={node.run_dir}".encode()
+        others = [pid for pid in leftovers.processes_of(self.lab_id) if marker in leftovers.environment(pid)]
+        return list(dict.fromkeys([*services, *ranks, *others]))
+
+    async def stop(self) -> None:
+        """End the product's processes in the ordinary way, and whatever is left the hard way."""
+        running = [each for each in self.observer.record.services if each.died_ns is None]
+        for service in running:
+            service.ended_by_lab = True
+            self._popen[service.pid].send_signal(signal.SIGTERM)
+        try:
+            await self.observer.until(
+                "the end of agents and coordinator", lambda: all(each.died_ns for each in running), 3.0
+            )
+        except NeverHappened:
+            pass  # the next line does not ask
+        finally:
+            leftovers.end_all(self.lab_id)
+            for held in self._held:
+                held.close()
+
+    def tails(self, lines: int = 15) -> str:
+        """The last lines of every log, for a trial that failed."""
+        parts = []
+        for log in sorted(self.folder.glob("**/*.log")):
+            tail = log.read_text(errors="replace").splitlines()[-lines:]
+            parts.append("\n".join([f"--- {log.relative_to(self.folder)}", *tail]))
+        return "\n".join(parts)
+
+    def keep_logs(self, target: Path) -> None:
+        """Copy every log to `target`, as `n0-torchrun.log` and so on."""
+        target.mkdir(parents=True, exist_ok=True)
+        for log in self.folder.glob("**/*.log"):
+            shutil.copy(log, target / "-".join(log.relative_to(self.folder).parts))
+
+    # ------------------------------------------------------------ within
+
+    def _spawn(self, what: str, node: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Service:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                [*launcher, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.work,
+                env={**clean_environment(), leftovers.VARIABLE: self.lab_id, **environment},
+                start_new_session=True,
+            )
+        service = Service(what, node, popen.pid, time.monotonic_ns())
+        self._popen[popen.pid] = popen
+        self.observer.watch_service(service, popen.wait)
+        return service
+
+    async def _announced(self, log: Path, size: int) -> str:
+        service = self.coordinator
+        deadline = time.monotonic() + START_S_MAX
+        while not (address := listening_address(_read(log, size))):
+            if (service is not None and service.died_ns) or time.monotonic() > deadline:
+                raise LabError(f"the coordinator did not start:\n{_read(log, size)[-2000:]}")
+            await asyncio.sleep(_LOG_POLL_S)
+        return address
+
+    def _endpoint_options(self, node: Node) -> list[str]:
+        if self.layout.rdzv != "c10d":
+            return []
+        if not self._endpoint:
+            self._endpoint = f"127.0.0.1:{self._hold_port()}"
+        host = "1" if node.index == 0 else "0"
+        return [f"--rdzv-endpoint={self._endpoint}", f"--rdzv-conf=is_host={host}", "--local-addr=127.0.0.1"]
+
+    def _hold_port(self) -> int:
+        for port in random.sample(_PORTS, 200):
+            held = socket.socket(socket.AF_UNIX)
+            try:
+                held.bind(f"\0ryzen-lab-port-{port}")
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                held.close()
+                continue
+            self._held.append(held)
+            return port
+        raise LabError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without what would reach into the lab from outside."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and name not in _RANK_VARIABLES
+    }
+
+
+def listening_address(output: str) -> str:
+    """HOST:PORT from the line `listening on HOST:PORT` once it is whole, else ""."""
+    for line in output.splitlines(keepends=True):
+        if "listening on " in line and line.endswith("\n"):
+            return line.split("listening on ")[1].split()[0].rstrip(".,")
+    return ""
+
+
+def _read(log: Path, offset: int) -> str:
+    return log.read_bytes()[offset:].decode(errors="replace")
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise LabError(f"{name} is neither beside {sys.executable} nor on PATH: is ryzen installed with its extras?")
+    return found

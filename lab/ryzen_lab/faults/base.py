@@ -1,0 +1,59 @@
+"""What every kind of fault has: whom it strikes, whether training must be interrupted by it, how it is done."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from ryzen_lab.cluster import Cluster, Node
+from ryzen_lab.record import Injection, Rank
+
+
+class Target(Enum):
+    RANK = "rank"
+    NODE = "node"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Whom to strike: a rank and its node, or a node; neither for the coordinator."""
+
+    chance: random.Random
+    rank: Rank | None = None
+    node: Node | None = None
+
+
+class Fault(ABC):
+    """One kind. Instances live for one trial."""
+
+    kind: ClassVar[str]
+    target: ClassVar[Target]
+    interrupts: ClassVar[bool] = True
+    """Whether training must stop and go on from a checkpoint; if not, the death of any rank is a false action."""
+    return_after_s: ClassVar[float | None] = None
+    """When what was killed comes back, unless the user says otherwise. None: never."""
+
+    @abstractmethod
+    async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
+        """Do it, and tell when it was done (CLOCK_MONOTONIC, right before it struck)."""
+
+    async def bring_back(self, cluster: Cluster, aim: Aim) -> None:  # noqa: B027 - most kinds have nothing to bring
+        """Start again what was killed."""
+
+    def done(self, cluster: Cluster, aim: Aim, pids: list[int], at_ns: int | None = None) -> Injection:
+        """The record of it."""
+        rank, node = aim.rank, aim.node
+        return Injection(
+            kind=self.kind,
+            at_ns=at_ns if at_ns is not None else time.monotonic_ns(),
+            at_step=cluster.observer.record.step(),
+            interrupts=self.interrupts,
+            rank=rank.rank if rank is not None else None,
+            node=rank.node if rank is not None else node.name if node is not None else None,
+            pids=pids,
+        )

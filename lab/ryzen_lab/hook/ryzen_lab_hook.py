@@ -1,0 +1,267 @@
+"""The lab's eyes and hand inside a rank: no line of the training script knows of it.
+
+An import hook waits for `torch.optim.optimizer` and registers PyTorch's own global optimizer hooks. From then on
+each optimizer step is one line of JSON on a Unix socket to the lab, stamped with CLOCK_MONOTONIC, which all
+processes of a machine share. At exit the parameters of every optimizer that stepped are digested. The same socket
+brings the order to fail; the rank learns of a fault only at the moment it happens, the product never.
+
+Step numbers are absolute: the optimizer's own `step` state where it has one (read once, then counted: on a GPU a
+read would wait for the device), else the step that `ryzen_trainer` was told, else a count from this process's start.
+
+Nothing here may stop or slow a script: the socket never blocks, and once it fails the hook is silent for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+TARGET = "torch.optim.optimizer"
+_FRAMES_UP_MAX = 12
+
+
+class InjectedError(RuntimeError):
+    """What the lab's `exit` raises."""
+
+
+class Channel:
+    """Lines of JSON to the lab and back; never blocks, never raises."""
+
+    def __init__(self, path: str) -> None:
+        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._received = b""
+        try:
+            self._socket.connect(path)
+            self._socket.setblocking(False)
+        except OSError:
+            self._close()
+
+    def send(self, kind: str, **values: Any) -> None:
+        if self._socket is None:
+            return
+        line = json.dumps({"kind": kind, "ns": time.monotonic_ns(), **values}).encode() + b"\n"
+        try:
+            if self._socket.send(line) != len(line):
+                self._close()
+        except OSError:
+            self._close()
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Whole lines that have arrived."""
+        if self._socket is None:
+            return []
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            try:
+                self._received += self._socket.recv(4096)
+            except (ConnectionError, TimeoutError):
+                self._close()
+        *lines, self._received = self._received.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Hook:
+    """State of the hook in one rank."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.pid = os.getpid()
+        self.optimizers: list[Any] = []  # in the order of their first step; held so that they live until the digest
+        self.count = 0
+        self.base: int | None = None
+        self.source = ""
+        self.before_step: Callable[[], None] | None = None
+        self.after_step: Callable[[], None] | None = None
+
+    def install(self, module: ModuleType) -> None:
+        """`torch.optim.optimizer` is loaded: register with it."""
+        self.channel.send("torch")
+        module.register_optimizer_step_pre_hook(self._pre)
+        module.register_optimizer_step_post_hook(self._post)
+        optimizer = module.Optimizer
+        load = optimizer.load_state_dict
+
+        def load_state_dict(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            result = load(instance, *args, **kwargs)
+            if self.count == 0:
+                self.channel.send("restored")
+            return result
+
+        optimizer.load_state_dict = load_state_dict
+
+    def _pre(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if self.before_step is not None and os.getpid() == self.pid and not self._is_other(optimizer):
+            self.before_step()
+
+    def _post(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if os.getpid() != self.pid or (self.count == 0 and _is_initialisation()):
+            return
+        if not any(each is optimizer for each in self.optimizers):
+            self.optimizers.append(optimizer)
+        if self._is_other(optimizer):
+            return
+        self.count += 1
+        if self.base is None:
+            self.base = self._first_step(optimizer) - 1
+        self.channel.send("step", step=self.base + self.count, source=self.source)
+        for order in self.channel.orders():
+            ORDERS[order["do"]](self, order)
+        if self.after_step is not None:
+            self.after_step()
+
+    def _is_other(self, optimizer: Any) -> bool:
+        """A second optimizer of the script: digested, but its steps are not counted."""
+        return bool(self.optimizers) and self.optimizers[0] is not optimizer
+
+    def _first_step(self, optimizer: Any) -> int:
+        for state in optimizer.state.values():
+            if isinstance(state, dict) and "step" in state:
+                self.source = "optimizer"
+                return int(state["step"])
+        trainer = sys.modules.get("ryzen_trainer")
+        current = getattr(trainer, "current_step", None)
+        if callable(current) and (step := current()) is not None:
+            self.source = "ryzen_trainer"
+            return int(step) + 1
+        self.source = "count"
+        return 1
+
+    def finish(self) -> None:
+        """At exit. A rank that ends by an exception has no final state."""
+        if os.getpid() != self.pid or hasattr(sys, "last_value"):
+            return
+        digest, sharded = digest_of(self.optimizers)
+        step = None if self.base is None else self.base + self.count
+        self.channel.send("finished", step=step, digest=digest, sharded=sharded)
+
+
+def digest_of(optimizers: list[Any]) -> tuple[str | None, bool]:
+    """SHA-256 of all parameters in the optimizers' own order, and whether they are this rank's shards only."""
+    if not optimizers:
+        return None, False
+    torch = sys.modules["torch"]
+    digest = hashlib.sha256()
+    sharded = False
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                tensor = parameter.detach()
+                if hasattr(tensor, "to_local"):
+                    tensor, sharded = tensor.to_local(), True
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                raw = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(memoryview(raw.numpy()))
+    return digest.hexdigest(), sharded
+
+
+def _is_initialisation() -> bool:
+    """torch.distributed.checkpoint makes an optimizer's state by a step of its own before it loads one."""
+    frame = sys._getframe(1)
+    for _ in range(_FRAMES_UP_MAX):
+        if frame.f_code.co_name == "_init_optim_state":
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _order_raise(hook: Hook, order: dict[str, Any]) -> None:
+    """Raise in the main thread: before or after the optimizer, or at the n-th module call of the next step."""
+
+    def fail() -> None:
+        hook.channel.send("fault")
+        raise InjectedError(order["message"])
+
+    if order["where"] == "before_step":
+        hook.before_step = fail
+    elif order["where"] == "after_step":
+        hook.after_step = fail
+    else:
+        left = order["calls"]
+
+        def at_call(_module: Any, _args: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                fail()
+
+        sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook(at_call)
+        hook.before_step = fail  # a step with fewer module calls than that fails at its end
+
+
+ORDERS: dict[str, Callable[[Hook, dict[str, Any]], None]] = {"raise": _order_raise}
+"""What the lab may order a rank to do. Later kinds of fault are further entries."""
+
+
+class _Finder:
+    """Calls `hook.install` once, right after the target module is loaded."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the protocol of importlib
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if name != TARGET:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            self._hook.install(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _is_rank() -> bool:
+    """Helpers that a rank starts (data loader workers, compilers) inherit RANK; a rank's parent has none."""
+    try:
+        with open(f"/proc/{os.getppid()}/environ", "rb") as file:  # noqa: PTH123 - no pathlib in every start
+            return b"\0RANK=" not in b"\0" + file.read()
+    except OSError:
+        return False
+
+
+def start() -> None:
+    """Called by sitecustomize at the start of a rank's interpreter."""
+    if not _is_rank():
+        return
+    environment = os.environ
+    channel = Channel(environment["RYZEN_LAB_SOCKET"])
+    channel.send(
+        "born",
+        pid=os.getpid(),
+        rank=int(environment["RANK"]),
+        local_rank=int(environment.get("LOCAL_RANK", "0")),
+        world_size=int(environment.get("WORLD_SIZE", "1")),
+        group_rank=int(environment.get("GROUP_RANK", "0")),
+        generation=int(environment.get("RYZEN_GENERATION", "0")),
+        node=environment.get("RYZEN_LAB_NODE", ""),
+    )
+    hook = Hook(channel)
+    atexit.register(hook.finish)
+    sys.meta_path.insert(0, _Finder(hook))

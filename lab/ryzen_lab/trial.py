@@ -1,0 +1,234 @@
+"""One trial: a cluster, a fault at a random moment, the end of the job, the figures.
+
+The order of events: coordinator and agents, torchruns, the first step, spares parked, the step at which the fault
+is due plus a random part of a step, the fault, what was killed comes back, the job ends. Whatever is awaited has
+a limit and fails with the tails of all logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ryzen_lab import measure
+from ryzen_lab.cluster import Cluster, Layout
+from ryzen_lab.coordinator_watch import status, watch_incidents
+from ryzen_lab.errors import LabError, UsageError
+from ryzen_lab.faults import Aim, Fault, parse
+from ryzen_lab.faults.base import Target
+from ryzen_lab.observer import Observer
+from ryzen_lab.place import Place
+from ryzen_lab.record import Listener
+from ryzen_lab.settings import TrialSettings, script_command
+
+FIRST_STEP_S_MAX = 120.0
+SPARES_S_MAX = 30.0
+_MIDDLE = (0.3, 0.6)
+"""Part of the run from which a random step is taken: late enough for a checkpoint, early enough to go on after."""
+
+
+class Trial:
+    """Runs once. `listeners` hear every event as it is recorded."""
+
+    def __init__(self, settings: TrialSettings, listeners: Sequence[Listener] = ()) -> None:
+        self.settings = settings
+        self.faults = parse(settings.fault)
+        self.chance = random.Random(settings.seed)  # noqa: S311 - where to strike, no secret
+        self.at_step = settings.at_step or int(settings.steps * self.chance.uniform(*_MIDDLE))
+        self._listeners = listeners
+        self._tasks: list[asyncio.Task[None]] = []
+        _check(settings, self.faults)
+
+    async def run(self) -> dict[str, Any]:
+        """The result as in the lab contract. Raises LabError; nothing is left running either way."""
+        with Place() as place:
+            observer = Observer(place.folder / "lab.sock")
+            observer.listeners.extend(self._listeners)
+            await observer.start()
+            cluster = Cluster(self._layout(), place.folder, place.lab_id, observer)
+            try:
+                async with asyncio.timeout(self.settings.timeout_s):
+                    return await self._run(cluster)
+            except TimeoutError:
+                raise LabError(f"no end after {self.settings.timeout_s:.0f} s\n{cluster.tails()}") from None
+            except LabError as error:
+                raise LabError(f"{error}\n{cluster.tails()}") from error
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await cluster.stop()
+                await observer.stop()
+                if self.settings.logs is not None:
+                    cluster.keep_logs(self.settings.logs)
+
+    def _layout(self) -> Layout:
+        settings = self.settings
+        return Layout(
+            nodes=settings.nodes,
+            ranks_per_node=settings.ranks_per_node,
+            script=script_command(settings),
+            spares=settings.spares,
+            min_nodes=settings.min_nodes,
+            rdzv=settings.rdzv,
+            bare=settings.bare,
+        )
+
+    async def _run(self, cluster: Cluster) -> dict[str, Any]:
+        await self._start(cluster)
+        struck: list[dict[str, Any]] = []
+        load = os.getloadavg()[0]
+        if self.faults:
+            await self._wait_for_step(cluster)
+            load = os.getloadavg()[0]
+            struck = await self._strike(cluster)
+        exits = await self._end(cluster)
+        codes = [code for code in exits.values() if code is not None]
+        return {
+            "fault": _fault(struck),
+            **measure.figures(cluster.observer.record),
+            "exit_code": next((code for code in codes if code), 0),
+            "torchrun_exit_codes": exits,
+            "end_spread_s": _end_spread(cluster),
+            "load_average": round(load, 2),
+            "cpus": os.cpu_count(),
+        }
+
+    async def _start(self, cluster: Cluster) -> None:
+        settings, observer = self.settings, cluster.observer
+        if not settings.bare:
+            await cluster.start_coordinator()
+            watch = watch_incidents(lambda: cluster.address, observer.incident)
+            self._tasks.append(asyncio.get_running_loop().create_task(watch))
+            for node in cluster.nodes:
+                cluster.start_agent(node)
+        for node in cluster.nodes[: settings.nodes]:
+            cluster.start_torchrun(node)
+        ranks = settings.nodes * settings.ranks_per_node
+        born = lambda: len(observer.record.ranks) >= ranks  # noqa: E731
+        await observer.until("all ranks to start", born, FIRST_STEP_S_MAX, lambda: _all_gone(cluster))
+        for node in cluster.nodes[settings.nodes :]:
+            cluster.start_torchrun(node)
+        stepped = lambda: observer.record.step() >= 1  # noqa: E731
+        await observer.until("the first optimizer step", stepped, FIRST_STEP_S_MAX, lambda: _all_gone(cluster))
+        if settings.spares and not settings.bare and settings.rdzv == "ryzen":
+            await self._wait_for_spares(cluster)
+
+    async def _wait_for_spares(self, cluster: Cluster) -> None:
+        async with asyncio.timeout(SPARES_S_MAX):
+            while True:
+                answer = await status(cluster.address)
+                if answer and any(len(job.parked) >= self.settings.spares for job in answer.jobs):
+                    return
+                await asyncio.sleep(0.1)
+
+    async def _wait_for_step(self, cluster: Cluster) -> None:
+        """Until the step at which the fault is due, and a random part of a step more."""
+        record = cluster.observer.record
+        reached = lambda: record.step() >= self.at_step  # noqa: E731
+        await cluster.observer.until(
+            f"step {self.at_step}", reached, self.settings.timeout_s, lambda: _all_gone(cluster)
+        )
+        times = [at for at, _step in next(iter(record.current().values())).steps[-6:]]
+        gaps = [after - before for before, after in itertools.pairwise(times)] or [0]
+        await asyncio.sleep(self.chance.random() * statistics.median(gaps) / 1e9)
+
+    async def _strike(self, cluster: Cluster) -> list[dict[str, Any]]:
+        struck = []
+        for fault, aim in self._aims(cluster):
+            injection = await fault.inject(cluster, aim)
+            cluster.observer.injected(injection)
+            struck.append(
+                {
+                    "kind": fault.kind,
+                    "rank": injection.rank,
+                    "node": injection.node,
+                    "at_step": injection.at_step,
+                }
+            )
+            after_s = self.settings.return_after if self.settings.return_after is not None else fault.return_after_s
+            if after_s is not None:
+                back = self._bring_back(cluster, fault, aim, after_s)
+                self._tasks.append(asyncio.get_running_loop().create_task(back))
+        return struck
+
+    def _aims(self, cluster: Cluster) -> list[tuple[Fault, Aim]]:
+        ranks = [int(each) for each in self.settings.fault_rank.split(",") if each]
+        nodes = [each for each in self.settings.fault_node.split(",") if each]
+        current = cluster.observer.record.current()
+        members = sorted({each.node for each in current.values()})
+        aims = []
+        for fault in self.faults:
+            aim = Aim(self.chance)
+            if fault.target is Target.RANK:
+                number = ranks.pop(0) if ranks else self.chance.choice(sorted(current))
+                if number not in current:
+                    raise LabError(f"rank {number} is not alive at the moment of the fault")
+                aim = Aim(self.chance, rank=current[number])
+            elif fault.target is Target.NODE:
+                name = nodes.pop(0) if nodes else self.chance.choice(members)
+                aim = Aim(self.chance, node=cluster.node(name if name.startswith("node-") else f"node-{name}"))
+            aims.append((fault, aim))
+        return aims
+
+    async def _bring_back(self, cluster: Cluster, fault: Fault, aim: Aim, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        cluster.observer.returned(fault.kind, aim.node.name if aim.node else "")
+        await fault.bring_back(cluster, aim)
+
+    async def _end(self, cluster: Cluster) -> dict[str, int | None]:
+        """Wait for the end of every torchrun; their exit codes by node, None for one that a fault killed."""
+        torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
+
+        def all_ended() -> bool:
+            nonlocal torchruns
+            torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
+            return all(each.died_ns is not None for each in torchruns)
+
+        await cluster.observer.until("the end of the job", all_ended, self.settings.timeout_s)
+        struck = {pid for each in cluster.observer.record.injections for pid in each.pids}
+        return {each.node: each.exit_code if each.pid not in struck else None for each in torchruns}
+
+
+def _check(settings: TrialSettings, faults: list[Fault]) -> None:
+    """What pydantic cannot see. Raises UsageError."""
+    world = settings.nodes * settings.ranks_per_node
+    for each in filter(None, settings.fault_rank.split(",")):
+        if not each.isdigit() or int(each) >= world:
+            raise UsageError(f"option --fault-rank: {each!r} is not allowed: ranks are 0 to {world - 1}")
+    names = {f"node-{index}" for index in range(settings.nodes + settings.spares)}
+    for each in filter(None, settings.fault_node.split(",")):
+        if each not in names and f"node-{each}" not in names:
+            raise UsageError(f"option --fault-node: {each!r} is not allowed: {', '.join(sorted(names))}")
+    if settings.min_nodes is not None and settings.min_nodes > settings.nodes:
+        raise UsageError(f"option --min-nodes: {settings.min_nodes} is more than --nodes {settings.nodes}")
+    if settings.at_step is not None and settings.at_step >= settings.steps:
+        raise UsageError(f"option --at-step: {settings.at_step} is not before the end of the run ({settings.steps})")
+    if settings.bare and (settings.rdzv == "ryzen" or any(not each.interrupts for each in faults)):
+        raise UsageError("option --bare: stock torchrun alone has no agent or coordinator: use it with --rdzv c10d")
+
+
+def _all_gone(cluster: Cluster) -> str:
+    torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
+    if torchruns and all(each.died_ns is not None for each in torchruns):
+        codes = ", ".join(f"{each.node}: {each.exit_code}" for each in torchruns)
+        return f"every torchrun has ended, exit codes {codes}"
+    return ""
+
+
+def _fault(struck: list[dict[str, Any]]) -> dict[str, Any]:
+    if not struck:
+        return {"kind": "none", "rank": None, "node": None, "at_step": None}
+    return struck[0] if len(struck) == 1 else {**struck[0], "all": struck}
+
+
+def _end_spread(cluster: Cluster) -> float | None:
+    """Seconds between the end of the first rank that was through and that of the last torchrun."""
+    record = cluster.observer.record
+    ranks = [each.died_ns for each in record.ranks if each.finished and each.died_ns]
+    torchruns = [each.died_ns for each in record.services if each.what == "torchrun" and each.died_ns]
+    return round((max(torchruns) - min(ranks)) / 1e9, 3) if ranks and torchruns else None
