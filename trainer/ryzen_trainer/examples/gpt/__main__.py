@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ryzen_trainer import attach
 from ryzen_trainer.errors import TrainerError
+from ryzen_trainer.examples.gpt.config import load
+from ryzen_trainer.starting import quick_imports
 
 USAGE_EXIT_CODE = 2
 
@@ -24,12 +26,10 @@ def main() -> None:
         os.environ.setdefault(name, alone)  # started without torchrun: a world of one
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        from ryzen_trainer.examples.gpt import config as settings
-
-        config = settings.load(options.config, options.set)
+        config = load(options.config, options.set)
         run = attach()
-        from ryzen_trainer.examples.gpt.training import train
-
+        with quick_imports():
+            from ryzen_trainer.examples.gpt.training import train
         last = train(config, run)
     except TrainerError as error:
         sys.stderr.write(f"{error}\n")

@@ -59,10 +59,10 @@ class GlobalBatches(Sampler[list[int]]):
         return list(range(start, start + size))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"micro_batches": self.micro_batches}
+        return {"samples": self.micro_batches * self.division.micro_batch * self.division.world_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.micro_batches = state["micro_batches"]
+        self.move_to(state["samples"])
 
     def move_to(self, samples: int) -> None:
         """Stand where all ranks together have consumed `samples`, a multiple of the global batch."""

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+import torch._dynamo  # DDP and the first optimizer import it anyway; here the collector is still at rest
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -67,6 +68,9 @@ def _start(config: Config) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+        if config.hardware.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it, says torch
+            torch.use_deterministic_algorithms(True)
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if cuda else "gloo"
