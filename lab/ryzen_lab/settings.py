@@ -50,4 +50,6 @@ def script_command(settings: TrialSettings) -> list[str]:
     if not settings.is_reference:
         return [str(Path(settings.script).resolve()), *arguments]
     config = _ROOT / "configs" / "demo.yaml"
-    return ["-m", "ryzen_trainer.examples.gpt", "--config", str(config), *arguments]
+    sets = [f"training.steps={settings.steps}", f"distributed.processes={settings.nodes * settings.ranks_per_node}"]
+    options = [part for each in sets for part in ("--set", each)]
+    return ["-m", "ryzen_trainer.examples.gpt", "--config", str(config), *options, *arguments]

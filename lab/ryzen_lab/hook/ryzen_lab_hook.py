@@ -133,11 +133,9 @@ class Hook:
             if isinstance(state, dict) and "step" in state:
                 self.source = "optimizer"
                 return int(state["step"])
-        trainer = sys.modules.get("ryzen_trainer")
-        current = getattr(trainer, "current_step", None)
-        if callable(current) and (step := current()) is not None:
+        if "ryzen_trainer" in sys.modules and (begun := _step_of_beat_page()) is not None:
             self.source = "ryzen_trainer"
-            return int(step) + 1
+            return begun + 1
         self.source = "count"
         return 1
 
@@ -179,6 +177,20 @@ def _is_initialisation() -> bool:
             return False
         frame = frame.f_back
     return False
+
+
+def _step_of_beat_page() -> int | None:
+    """The step that an attached script says it is in (0 is the first)."""
+    from ryzen_protos import beat_page, run_dir
+
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    path = run_dir.beat_page(run_dir.default_path(), os.environ["TORCHELASTIC_RUN_ID"], local_rank)
+    try:
+        reader = beat_page.BeatReader(path)
+    except beat_page.BeatPageError:
+        return None
+    progress = reader.progress() if reader.header.pid == os.getpid() else None
+    return progress.step if progress is not None else None
 
 
 def _order_raise(hook: Hook, order: dict[str, Any]) -> None:
