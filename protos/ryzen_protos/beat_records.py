@@ -1,0 +1,90 @@
+"""What a beat page says, as values. The file that carries them is `beat_page`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+
+class BeatPageError(ValueError):
+    """The file is not a beat page, or not one that may be trusted; the text says which and where."""
+
+
+class Event(IntEnum):
+    """Kinds in the ring of rare events."""
+
+    CHECKPOINT = 1
+    STEP_SKIPPED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who writes the page. `start_ticks` is field 22 of /proc/PID/stat: with the pid it names one process."""
+
+    run_id: str
+    generation: int
+    rank: int
+    local_rank: int
+    world_size: int
+    pid: int
+    start_ticks: int
+    pid_namespace: int
+    device: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a rank is. `section` is "" between named sections; `loss` and the like are None until reported."""
+
+    sequence: int
+    step: int
+    steps_done: int
+    section: str
+    entered_ns: int
+    step_started_ns: int
+    tokens: int
+    samples: int
+    loss: float | None
+    grad_norm: float | None
+    learning_rate: float | None
+    flops: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An uncaught exception, stamped before the interpreter finalises (which takes a torch process a second)."""
+
+    at_ns: int
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RareEvent:
+    sequence: int
+    at_ns: int
+    step: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One finished step: durations in seconds, `sections` by index of `BeatReader.section_names()`."""
+
+    step: int
+    started_ns: int
+    duration_ns: int
+    tokens: int
+    squared_lengths: float
+    sections: tuple[float, ...]
+
+
+def process_start_ticks(pid: int) -> int:
+    """Field 22 of /proc/PID/stat. Raises ProcessLookupError where there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return int(text.rpartition(")")[2].split()[19])
