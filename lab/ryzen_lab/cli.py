@@ -13,7 +13,8 @@ import typer
 
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
-from ryzen_lab.trial import Trial
+from ryzen_lab.summary import table
+from ryzen_lab.trial import run_trials
 from ryzen_protos.settings import SettingsError, fail, load
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -44,26 +45,29 @@ def trial(
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Limit of the whole trial (default 300).")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="So many trials; OUT has one line of JSON for each.")] = 1,
     logs: Annotated[Path | None, typer.Option(help="Keep all logs in this folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with these options.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Result; - is the terminal.")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(help="After --: arguments of the script.")] = None,
 ) -> None:
     """Run one training job on a cluster of this machine, strike it, and measure."""
-    flags = {key: value for key, value in locals().items() if key not in ("json_", "config", "arguments")}
+    flags = {key: value for key, value in locals().items() if key not in ("json_", "config", "arguments", "repeat")}
     try:
         settings = load(TrialSettings, {**flags, "arguments": tuple(arguments or ()) or None}, config)
-        result = _run(Trial(settings).run())
+        results = _run(run_trials(settings, repeat))
     except (SettingsError, UsageError) as error:
         fail(str(error))
     except LabError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    text = json.dumps(result, indent=2)
+    text = json.dumps(results[0], indent=2) if repeat == 1 else "\n".join(json.dumps(each) for each in results)
     if json_ is not None and str(json_) != "-":
         json_.write_text(text + "\n")
     else:
         typer.echo(text)
+    if repeat > 1:
+        typer.echo(table(results), err=True)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -170,6 +170,8 @@ class Cluster:
 
     def _spawn(self, what: str, node: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Service:
         log.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.folder / "tmp"
+        scratch.mkdir(exist_ok=True)
         launcher = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
         with log.open("ab") as output:
             popen = subprocess.Popen(
@@ -178,7 +180,7 @@ class Cluster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.work,
-                env={**clean_environment(), leftovers.VARIABLE: self.lab_id, **environment},
+                env={**clean_environment(), leftovers.VARIABLE: self.lab_id, "TMPDIR": str(scratch), **environment},
                 start_new_session=True,
             )
         service = Service(what, node, popen.pid, time.monotonic_ns())

@@ -146,6 +146,11 @@ def world(record: Record) -> list[str]:
     return list(dict.fromkeys(nodes))
 
 
+def world_kept(record: Record) -> bool:
+    """Every world that made a step had as many ranks as the first; else the final bits rightly differ."""
+    return len({each.world_size for each in record.ranks if each.steps}) <= 1
+
+
 def evicted(record: Record) -> list[str]:
     """Nodes of the world that the fault struck that are not in the last one."""
     if not record.injections:

@@ -131,7 +131,8 @@ class Observer:
             exec_ns = exec_time_ns(pid)
         except ProcessLookupError:
             exec_ns = message["ns"]
-        rank = Rank(pid, message["node"], message["rank"], message["local_rank"], message["generation"], exec_ns)
+        names = ("node", "rank", "local_rank", "generation", "world_size")
+        rank = Rank(pid=pid, exec_ns=exec_ns, **{name: message[name] for name in names})
         self.record.ranks.append(rank)
 
         def died(at_ns: int) -> None:

@@ -28,6 +28,7 @@ class Rank:
     rank: int
     local_rank: int
     generation: int
+    world_size: int
     exec_ns: int
     torch_ns: int | None = None  # the optimizer module is loaded
     restored_ns: int | None = None  # last optimizer state loaded before the first step

@@ -17,6 +17,7 @@ from typing import Any
 
 from ryzen_lab import measure
 from ryzen_lab.cluster import Cluster, Layout
+from ryzen_lab.comparison import ScriptPaths, compare
 from ryzen_lab.coordinator_watch import status, watch_incidents
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.faults import Aim, Fault, parse
@@ -30,6 +31,31 @@ FIRST_STEP_S_MAX = 120.0
 SPARES_S_MAX = 30.0
 _MIDDLE = (0.3, 0.6)
 """Part of the run from which a random step is taken: late enough for a checkpoint, early enough to go on after."""
+
+
+async def run_trials(settings: TrialSettings, repeat: int = 1) -> list[dict[str, Any]]:
+    """One result a trial; of a foreign script it is found out first whether its digests compare."""
+    trials = [Trial(_seeded(settings, index)) for index in range(repeat)]
+    foreign = not settings.is_reference and settings.compare
+    comparison = await compare(settings) if foreign else None
+    results = []
+    for trial in trials:
+        paths = ScriptPaths(settings.arguments) if foreign else None
+        result = await trial.run()
+        if paths is not None:
+            paths.free()
+        if comparison is not None:
+            result["digest_comparable"] = result["digest_comparable"] and comparison.comparable
+            result["undisturbed_digest"] = comparison.undisturbed
+        elif not settings.is_reference:
+            result["digest_comparable"] = None
+        results.append(result)
+    return results
+
+
+def _seeded(settings: TrialSettings, index: int) -> TrialSettings:
+    """Repeated trials strike at other moments, yet each can be had again."""
+    return settings if settings.seed is None else settings.model_copy(update={"seed": settings.seed + index})
 
 
 class Trial:
@@ -91,6 +117,7 @@ class Trial:
         return {
             "fault": _fault(struck),
             **measure.figures(cluster.observer.record),
+            "digest_comparable": measure.world_kept(cluster.observer.record),
             "exit_code": next((code for code in codes if code), 0),
             "torchrun_exit_codes": exits,
             "end_spread_s": _end_spread(cluster),
