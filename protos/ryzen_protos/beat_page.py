@@ -135,8 +135,11 @@ class BeatWriter:
         learning_rate: float = 0.0,
         flops: float = 0.0,
     ) -> None:
-        """Store one record. `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn."""
-        self._sequence = sequence = self._sequence + 1
+        """Store one record. `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn.
+
+        Raises struct.error for a value that does not fit (a step below zero); the record before it stays.
+        """
+        sequence = self._sequence + 1
         slot = sequence & 1
         at = _SLOTS_AT + slot * _SLOT_BYTES
         _PROGRESS.pack_into(
@@ -144,6 +147,7 @@ class BeatWriter:
             tokens, samples, loss, grad_norm, learning_rate, flops,
         )  # fmt: skip
         _CRC.pack_into(self._map, at + _PROGRESS.size, crc32(self._bodies[slot]))
+        self._sequence = sequence  # only now: after a value that does not fit, the other slot still stands
 
     def failure(self, error_type: str, message: str) -> None:
         """Stamp an uncaught exception."""

@@ -100,7 +100,7 @@ class Run:
         """`with run.section("forward"):` names what the step does. The same object each time; sections nest."""
         found = self._sections.get(name)
         if found is None:
-            found = self._sections[name] = _Section(self, self._page.section_index(name))
+            found = self._sections[name] = _Section(self, self._section_index(name))
         return found
 
     def report(
@@ -117,10 +117,10 @@ class Run:
 
         A tensor on an accelerator is passed over, for reading it would wait for the device; give floats.
         """
-        with contextlib.suppress(*_NOT_STORABLE):
-            self._tokens += int(tokens)
-            self._step_tokens += int(tokens)
-            self._samples += int(samples)
+        tokens, samples = _count(tokens), _count(samples)
+        self._tokens += tokens
+        self._step_tokens += tokens
+        self._samples += samples
         figures = (_figure(loss), _figure(grad_norm), _figure(learning_rate), _figure(flops))
         self._given = given_bits(*figures)
         self._measured = tuple(0.0 if each is None else each for each in figures)  # type: ignore[assignment]
@@ -148,6 +148,12 @@ class Run:
         with contextlib.suppress(*_NOT_STORABLE):
             self._page.failure(error_type, message)
             self._nudge.send()
+
+    def _section_index(self, name: str) -> int:
+        try:
+            return self._page.section_index(name)
+        except _NOT_STORABLE:
+            return 0
 
     def _end_step(self, now: int) -> None:
         self._in_step = False
@@ -259,6 +265,8 @@ def attach(role: str = "", device: str = "") -> Run:
 
 def _header(role: str, device: str) -> Header:
     given = os.environ
+    if min(int(given[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")) < 0:
+        raise ValueError("a rank below zero")
     return Header(
         run_id=given["TORCHELASTIC_RUN_ID"],
         generation=int(given.get("RYZEN_GENERATION", "0")),
@@ -271,6 +279,15 @@ def _header(role: str, device: str) -> Header:
         device=device,
         role=role,
     )
+
+
+def _count(value: object) -> int:
+    """A number of tokens or samples; 0 for what cannot be one, for it is added up for ever."""
+    try:
+        count = int(value)  # type: ignore[call-overload]
+    except _NOT_STORABLE:
+        return 0
+    return count if 0 <= count < 1 << 40 else 0
 
 
 def _figure(value: object) -> float | None:
