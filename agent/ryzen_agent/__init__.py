@@ -1,1 +1,22 @@
-"""See ARCHITECTURE.md."""
+"""The node agent: one torch-free process a node that watches torchrun's ranks and brings about the desired state.
+
+    cli          the commands; thin
+    settings     every option, with what happens when it is too low or too high
+    agent        one event loop: wires the pieces below, scans ten times a second
+    local_server the rendezvous handler's and the command line's side (Unix socket in the run directory)
+    upstream     the one stream to the coordinator; reconnects for ever
+    spool        events kept on disk until the coordinator has acknowledged them
+    job          one torchrun job on this node: its handler, its torchrun, its ranks
+    decision     PURE: what must be killed now, from what is seen and what is desired
+    executor     kills exactly what was decided, after checking who it is
+    ranks        which processes are ranks of which torchrun
+    beats        beat pages: progress, failure stamps, longest silences
+    process      one process by pidfd; exit codes of processes that are not our children
+    procfs       parsers of /proc
+    record       what a restarted agent must know of the ranks that it has seen
+    report       a job as the coordinator's message
+    supervisor   `ryzen-agent run`: agent and torchrun as two children
+
+The agent must never be the reason why training stops: it holds no pipe, no lock and no parent-child relation
+to any rank, and kills only on evidence (see `decision`).
+"""

@@ -1,0 +1,154 @@
+"""Beat pages of one job: progress, failure stamps, and the longest legitimate silence of each section.
+
+A silence is the time between two changes of a page. It is counted for the section that the page named while
+it was silent; the coordinator waits longer than the longest one before it calls a job stalled. A silence
+does not count when it ended in death (no change follows) or when any rank of the job on this node was
+stopped meanwhile: its peers were silent because of it.
+
+The scan sees a page ten times a second, so between two looks a page may have changed more than once. Then
+the silence of the record seen first is known only within bounds; its estimate is the even share, but no
+less than what was watched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress
+
+START_SECTION = "(start)"
+"""Key of the silence before a rank's first record of a generation: imports, process groups, restore, warm-up."""
+
+WINDOW_S = 1800.0
+WINDOW_STEPS = 2000
+
+
+class Gaps:
+    """Longest silence a section over the last half hour or 2000 steps (and up to twice that): two buckets."""
+
+    def __init__(self) -> None:
+        self._newer: dict[str, float] = {}
+        self._older: dict[str, float] = {}
+        self._since_s = 0.0
+        self._steps = 0
+
+    def add(self, section: str, gap_s: float, now_s: float) -> None:
+        if not self._newer and not self._older:
+            self._since_s = now_s
+        if now_s - self._since_s > WINDOW_S or self._steps > WINDOW_STEPS:
+            self._older, self._newer = self._newer, {}
+            self._since_s, self._steps = now_s, 0
+        if gap_s > self._newer.get(section, -1.0):
+            self._newer[section] = gap_s
+
+    def step(self, count: int) -> None:
+        """The job has done `count` more steps."""
+        self._steps += count
+
+    def longest(self) -> dict[str, float]:
+        return {
+            section: max(self._newer.get(section, 0.0), self._older.get(section, 0.0))
+            for section in self._newer.keys() | self._older.keys()
+        }
+
+
+def silence_s(last_changed_ns: int, last_look_ns: int, next_entered_ns: int, records: int) -> float:
+    """Silence of a record last seen at `last_look_ns`; `records` followed, the newest at `next_entered_ns`."""
+    whole = next_entered_ns - last_changed_ns
+    estimate = whole if records == 1 else max(last_look_ns - last_changed_ns, whole // records)
+    return max(estimate, 0) / 1e9
+
+
+class PageTrack:
+    """One rank's page over time."""
+
+    def __init__(self, reader: BeatReader, born_ns: int | None) -> None:
+        """`born_ns`: when the process was first seen, None where it lived before this agent did."""
+        self.reader = reader
+        self.progress: Progress | None = None
+        self.failure: Failure | None = None
+        self.checkpoint_step: int | None = None
+        self.changed_ns = born_ns or 0
+        self._born_ns = born_ns
+        self._looked_ns = 0
+        self._tainted = False
+        self._last_event = 0
+
+    @property
+    def header(self) -> Header:
+        return self.reader.header
+
+    def look(self, now_ns: int, gaps: Gaps, halted: bool) -> bool:
+        """Read it. `halted`: a rank of the job is stopped on this node. True for the first record or a failure."""
+        self._tainted |= halted
+        news = False
+        progress = self.reader.progress()
+        last = self.progress
+        if progress is not None and (last is None or progress.sequence != last.sequence):
+            news = last is None
+            self._count(last, progress, now_ns, gaps)
+            moved = last is None or progress.entered_ns != last.entered_ns
+            self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns
+            self.progress = progress
+            self._tainted = halted
+        self._looked_ns = now_ns
+        if self.failure is None and (failure := self.reader.failure()) is not None:
+            self.failure = failure
+            news = True
+        return news
+
+    def look_at_events(self) -> bool:
+        """Read the ring of rare events. True where a newer checkpoint was committed."""
+        news = False
+        for event in self.reader.events(after=self._last_event):
+            self._last_event = event.sequence
+            if event.kind == Event.CHECKPOINT and event.step > (self.checkpoint_step or -1):
+                self.checkpoint_step = event.step
+                news = True
+        return news
+
+    def _count(self, last: Progress | None, progress: Progress, now_ns: int, gaps: Gaps) -> None:
+        now_s = now_ns / 1e9
+        if last is None:
+            if self._born_ns is not None and not self._tainted and progress.sequence == 1:
+                gaps.add(START_SECTION, max(progress.entered_ns - self._born_ns, 0) / 1e9, now_s)
+            return
+        gaps.step(max(progress.steps_done - last.steps_done, 0))
+        if not self._tainted:
+            records = progress.sequence - last.sequence
+            gap_s = silence_s(self.changed_ns, self._looked_ns, progress.entered_ns, records)
+            gaps.add(last.section, gap_s, now_s)
+
+
+class PageFinder:
+    """Opens the page of one rank once it is there; a file that was refused is not opened again."""
+
+    def __init__(self, path: Path, owner_uid: int) -> None:
+        self._path = path
+        self._owner_uid = owner_uid
+        self._refused: tuple[int, int] = (0, 0)
+        self.error: str | None = None
+        """Why the file that stands there is no page of this rank, for the status; None while there is none."""
+
+    def find(self, generation: int, local_rank: int, run_id: str, pid: int | None) -> BeatReader | None:
+        """The page of that rank and generation. `pid` must match where the generation cannot tell processes apart."""
+        try:
+            status = self._path.lstat()
+        except OSError:
+            return None
+        mark = (status.st_ino, status.st_ctime_ns)
+        if mark == self._refused:
+            return None
+        self._refused = mark
+        try:
+            reader = BeatReader(self._path, self._owner_uid)
+        except (BeatPageError, OSError) as error:
+            self.error = str(error)
+            return None
+        header = reader.header
+        fits = (header.run_id, header.generation, header.local_rank) == (run_id, generation, local_rank)
+        if fits and (pid is None or header.pid == pid):
+            self.error = None
+            return reader
+        reader.close()
+        return None

@@ -1,0 +1,95 @@
+"""`ryzen-agent`: parse, build, call one function.
+
+argparse and late imports on purpose: the running agent and the supervisor pay for what they import with
+memory on every node, so each command imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+USAGE_EXIT_CODE = 2
+
+USAGE = """\
+usage: ryzen-agent [options]                      run this node's agent
+       ryzen-agent run [options] -- torchrun ...  run torchrun and an agent beside it
+       ryzen-agent status [--run-dir DIR] [--json]
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"ryzen-agent: {message} (see ryzen-agent --help)\n")
+        raise SystemExit(USAGE_EXIT_CODE)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    command = arguments[0] if arguments else ""
+    if command == "run":
+        from ryzen_agent import supervisor
+
+        raise SystemExit(supervisor.main(arguments[1:]))
+    if command == "status":
+        _status(arguments[1:])
+    elif command and not command.startswith("-"):
+        sys.stderr.write(f"ryzen-agent: unknown command {command!r}: run, status, or options alone\n")
+        raise SystemExit(USAGE_EXIT_CODE)
+    else:
+        _serve(arguments)
+
+
+def _serve(arguments: Sequence[str]) -> None:
+    from ryzen_agent import service
+    from ryzen_agent.settings import AgentSettings
+    from ryzen_protos import __version__
+    from ryzen_protos.settings import SettingsError, fail, load
+
+    parser = _Parser(prog="ryzen-agent", usage=USAGE[len("usage: ") :], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"ryzen {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options")
+    parser.add_argument("--supervisor-pid", type=int, help=argparse.SUPPRESS)
+    for name, field in AgentSettings.model_fields.items():
+        _add_option(parser, name, field.description or "", field.annotation is bool)
+    flags = vars(parser.parse_args(arguments))
+    config, supervisor_pid = flags.pop("config"), flags.pop("supervisor_pid")
+    flags["labels"] = _labels(flags.pop("labels"))
+    try:
+        settings = load(AgentSettings, flags, config)
+    except SettingsError as error:
+        fail(str(error))
+    raise SystemExit(service.serve(settings, supervisor_pid))
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, description: str, switch: bool) -> None:
+    flag = "--label" if name == "labels" else f"--{name.replace('_', '-')}"
+    if switch:
+        parser.add_argument(flag, dest=name, action="store_true", default=None, help=description)
+    elif name == "labels":
+        parser.add_argument(flag, dest=name, action="append", metavar="KEY=VALUE", help="rack, switch, power ...")
+    else:
+        parser.add_argument(flag, dest=name, metavar=name.upper(), help=description)
+
+
+def _labels(given: list[str] | None) -> str | None:
+    return None if given is None else ",".join(given)
+
+
+def _status(arguments: Sequence[str]) -> None:
+    from ryzen_agent import status
+
+    parser = _Parser(prog="ryzen-agent status", allow_abbrev=False)
+    parser.add_argument("--run-dir", type=Path, help="run directory of the agent (default as the agent's)")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for tools")
+    given = parser.parse_args(arguments)
+    raise SystemExit(status.show(given.run_dir, given.json))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Kills exactly what was decided, after checking who it is.
+
+SIGKILL to the whole process group where the rank leads one (torchrun gives each rank its own), so that data
+loader workers go with it. Before each signal: the pid still names the process that was watched (start time)
+and it belongs to the job's user. A beat page alone can never make the agent signal anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+
+from ryzen_agent import procfs
+from ryzen_agent.job import Job, Rank
+
+log = logging.getLogger(__name__)
+
+
+def kill(job: Job, kills: dict[int, str]) -> list[Rank]:
+    """Send the signals. Returns the ranks that were hit for the first time."""
+    hit = []
+    for rank in job.ranks:
+        if rank.alive and rank.pid in kills and _kill_one(job, rank) and not rank.killed:
+            rank.killed = True
+            hit.append(rank)
+            log.info("rank %d (pid %d) killed: %s", rank.identity.rank, rank.pid, kills[rank.pid])
+    return hit
+
+
+def _kill_one(job: Job, rank: Rank) -> bool:
+    process = rank.process
+    if process is None or not process.is_same() or procfs.owner_of(rank.pid) != job.uid:
+        return False
+    try:
+        if process.group == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        log.warning("rank %d (pid %d) cannot be killed: not permitted", rank.identity.rank, rank.pid)
+        return False
+    return True

@@ -1,0 +1,315 @@
+"""One torchrun job on this node: its handler, its torchrun, its ranks. All that is observed meets here.
+
+Ranks of the newest generation stay, with their exits, until ranks of a newer one appear or the job is gone:
+what the coordinator is told is a level, and an exit that it has not heard of must still be there to be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ryzen_agent import procfs
+from ryzen_agent.beats import Gaps, PageFinder, PageTrack
+from ryzen_agent.decision import JobFacts, Phase, RankFacts
+from ryzen_agent.process import Process
+from ryzen_agent.ranks import FoundRank, RankFinder, RankIdentity
+from ryzen_protos import run_dir
+from ryzen_protos.v1 import local_pb2
+
+HANDLER_GRACE_S = 2.0
+"""How long the last phase stands when the handler's stream breaks though torchrun lives: it reconnects in 0.2 s."""
+
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(slots=True, eq=False)
+class Rank:
+    """One process of the job. `process` is None where it was dead before this agent could watch it."""
+
+    identity: RankIdentity
+    pid: int
+    start_ticks: int
+    finder: PageFinder
+    process: Process | None = None
+    born_ns: int | None = None
+    state: str = "R"
+    state_since_s: float = 0.0
+    exited_at_s: float | None = None
+    exit_code: int | None = None
+    killed: bool = False
+    page: PageTrack | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.exited_at_s is None
+
+    @property
+    def stamped_at_s(self) -> float | None:
+        return self.page.failure.at_ns / 1e9 if self.page is not None and self.page.failure is not None else None
+
+    @property
+    def failed_at_s(self) -> float | None:
+        """When it ended other than by exit 0 or by our hand. An unknown exit code counts as a failure."""
+        return self.exited_at_s if self.exit_code != 0 and not self.killed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a job tells the agent. `changed`: something that matters; `event`: history for the spool."""
+
+    changed: Callable[[Job], None]
+    event: Callable[[str, str, dict[str, str]], None]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """See the module's header. Times in seconds of CLOCK_MONOTONIC."""
+
+    run_id: str
+    user: str
+    uid: int
+    folder: Path  # the run directory
+    loop: asyncio.AbstractEventLoop
+    hooks: Hooks
+    gaps: Gaps = field(default_factory=Gaps)
+    ranks: list[Rank] = field(default_factory=list)
+    torchrun: Process | None = None
+    torchrun_pid: int = 0
+    torchrun_ended_at_s: float | None = None
+    handler: local_pb2.HandlerUpdate | None = None
+    handler_connected: bool = False
+    handler_lost_at_s: float = 0.0
+    finder: RankFinder | None = None
+    hurry_until_s: float = 0.0
+
+    # ------------------------------------------------------------- torchrun and its handler
+
+    def watch_torchrun(self, pid: int, start_ticks: int) -> bool:
+        """Begin to watch. False where it cannot be seen from here (another pid namespace) or has ended."""
+        if self.torchrun is not None and (self.torchrun.pid, self.torchrun.start_ticks) == (pid, start_ticks):
+            return True
+        try:
+            process = Process(pid, start_ticks, self.loop, self._torchrun_ended)
+            finder = RankFinder(pid, self.run_id)
+        except (ProcessLookupError, PermissionError):
+            return False
+        self._forget_torchrun()
+        self.torchrun, self.finder = process, finder
+        self.torchrun_pid, self.torchrun_ended_at_s = pid, None
+        return True
+
+    def handler_says(self, update: local_pb2.HandlerUpdate, now_s: float) -> bool:
+        """Take a handler's level. True where it differs from the last one."""
+        changed = not self.handler_connected or update != self.handler
+        if self.handler is None or update.generation != self.handler.generation:
+            self.hurry_until_s = now_s + 2.0  # ranks are about to be started
+        self.handler, self.handler_connected = update, True
+        return changed
+
+    def handler_lost(self, now_s: float) -> None:
+        self.handler_connected, self.handler_lost_at_s = False, now_s
+
+    def phase(self, now_s: float) -> Phase:
+        if self.torchrun_ended_at_s is not None:
+            return Phase.CLOSED
+        if self.handler is None:
+            return Phase.ABSENT
+        if not self.handler_connected and now_s - self.handler_lost_at_s > HANDLER_GRACE_S:
+            return Phase.ABSENT
+        return Phase(self.handler.phase)
+
+    @property
+    def torchrun_exit_code(self) -> int | None:
+        """From the kernel where it tells, else what the handler said of it in its last word."""
+        if self.torchrun_ended_at_s is None:
+            return None
+        if self.torchrun is not None and self.torchrun.exit_code is not None:
+            return self.torchrun.exit_code
+        if self.handler is not None and Phase(self.handler.phase) == Phase.CLOSED:
+            return 1 if self.handler.failed else 0
+        return None
+
+    # ------------------------------------------------------------- looking
+
+    def scan(self, now_s: float, thorough: bool) -> bool:
+        """Look at children, states and pages. `thorough` also at rare things. True where something matters."""
+        news = self._find_ranks(now_s, thorough)
+        now_ns = int(now_s * 1e9)
+        for rank in self.ranks:
+            news |= self._look_at_state(rank, now_s)
+        halted = any(rank.alive and rank.state in procfs.HALTED_STATES for rank in self.ranks)
+        for rank in self.ranks:
+            if rank.alive:
+                news |= self._look_at_page(rank, now_ns, halted, thorough)
+        return news
+
+    def facts(self, now_s: float, coordinator_connected: bool) -> JobFacts:
+        """What the decision needs."""
+        return JobFacts(
+            ranks=tuple(
+                RankFacts(each.pid, each.identity.generation, each.alive, each.failed_at_s, each.stamped_at_s)
+                for each in self.ranks
+            ),
+            phase=self.phase(now_s),
+            taken_generation=self.handler.taken_generation if self.handler is not None else 0,
+            torchrun_dead=self.torchrun_ended_at_s is not None,
+            coordinator_connected=coordinator_connected,
+        )
+
+    def newest(self) -> list[Rank]:
+        """Ranks of the newest generation seen here."""
+        top = self.generation
+        return [rank for rank in self.ranks if rank.identity.generation == top]
+
+    @property
+    def generation(self) -> int:
+        return max((rank.identity.generation for rank in self.ranks), default=0)
+
+    def awaits_ranks(self) -> bool:
+        """Whether torchrun has a world and not all of its ranks have been seen."""
+        handler = self.handler
+        if handler is None or Phase(handler.phase) != Phase.RUNNING or not handler.generation:
+            return False
+        seen = sum(rank.identity.generation == handler.generation for rank in self.ranks)
+        return seen < handler.shape.ranks_per_node
+
+    def page_errors(self) -> list[str]:
+        """Files that stand where a rank's page should be and are none."""
+        return [rank.finder.error for rank in self.ranks if rank.finder.error]
+
+    def is_over(self) -> float | None:
+        """Since when nothing of the job lives here; None while something does."""
+        if any(rank.alive for rank in self.ranks) or self.handler_connected:
+            return None
+        if self.torchrun is not None and self.torchrun_ended_at_s is None:
+            return None
+        ends = [rank.exited_at_s for rank in self.ranks if rank.exited_at_s is not None]
+        return max([*ends, self.torchrun_ended_at_s or 0.0, self.handler_lost_at_s])
+
+    def close(self) -> None:
+        self._forget_torchrun()
+        for rank in self.ranks:
+            self._drop(rank)
+        self.ranks.clear()
+
+    # ------------------------------------------------------------- ranks
+
+    def add(self, found: FoundRank, now_s: float) -> Rank | None:
+        """Begin to watch a rank. None where it is known already or belongs to another user."""
+        if any((each.pid, each.start_ticks) == (found.pid, found.start_ticks) for each in self.ranks):
+            return None
+        if procfs.owner_of(found.pid) not in (self.uid, None):
+            return None
+        rank = self._new_rank(found)
+        try:
+            rank.process = Process(found.pid, found.start_ticks, self.loop, self._rank_ended)
+        except (ProcessLookupError, PermissionError):
+            rank.exited_at_s, rank.state = now_s, "X"
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - found.start_ticks / _TICKS_A_SECOND
+        rank.born_ns = int((now_s - age_s) * 1e9)
+        rank.state_since_s = now_s
+        self._make_room_for(rank)
+        self.ranks.append(rank)
+        return rank
+
+    def add_dead(self, found: FoundRank, now_s: float, exit_code: int | None, killed: bool) -> None:
+        """A rank that ended while no agent ran."""
+        rank = self._new_rank(found)
+        rank.exited_at_s, rank.exit_code, rank.killed, rank.state = now_s, exit_code, killed, "X"
+        self.ranks.append(rank)
+        self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
+
+    def _new_rank(self, found: FoundRank) -> Rank:
+        page = run_dir.beat_page(self.folder, self.run_id, found.identity.local_rank)
+        return Rank(found.identity, found.pid, found.start_ticks, PageFinder(page, self.uid))
+
+    def _make_room_for(self, new: Rank) -> None:
+        """Forget what ended and is older: a lower generation, or without generations the same local rank's former."""
+        keep = []
+        for rank in self.ranks:
+            older = rank.identity.generation < new.identity.generation
+            replaced = not rank.identity.generation and rank.identity.local_rank == new.identity.local_rank
+            if not rank.alive and (older or replaced):
+                self._drop(rank)
+            else:
+                keep.append(rank)
+        self.ranks = keep
+
+    def _find_ranks(self, now_s: float, thorough: bool) -> bool:
+        if self.finder is None:
+            return False
+        added = [self.add(found, now_s) for found in self.finder.find(now_s, thorough)]
+        return any(rank is not None for rank in added)
+
+    def _look_at_state(self, rank: Rank, now_s: float) -> bool:
+        if not rank.alive or rank.process is None:
+            return False
+        state = rank.process.state()
+        if state == rank.state:
+            return False
+        matters = state in procfs.HALTED_STATES or rank.state in procfs.HALTED_STATES
+        if matters:
+            rank.state_since_s = now_s
+        rank.state = state
+        return matters
+
+    def _look_at_page(self, rank: Rank, now_ns: int, halted: bool, thorough: bool) -> bool:
+        first = rank.page is None
+        if first:
+            who = rank.identity
+            reader = rank.finder.find(who.generation, who.local_rank, who.run_id, None if who.generation else rank.pid)
+            if reader is None:
+                return False
+            young = rank.born_ns is not None and now_ns - rank.born_ns < 1e9
+            rank.page = PageTrack(reader, rank.born_ns if young or rank.state_since_s * 1e9 < now_ns else None)
+        assert rank.page is not None  # noqa: S101 - made above
+        news = rank.page.look(now_ns, self.gaps, halted)
+        if thorough or first:
+            news |= rank.page.look_at_events()
+        return news or first
+
+    def _rank_ended(self, process: Process) -> None:
+        now_s = time.monotonic()
+        for rank in self.ranks:
+            if rank.process is process:
+                rank.exited_at_s, rank.exit_code, rank.state = now_s, process.exit_code, "X"
+                self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
+                self.hooks.event("rank_exit", self.run_id, _exit_fields(rank))
+        self.hooks.changed(self)
+
+    def _torchrun_ended(self, process: Process) -> None:
+        self.torchrun_ended_at_s = time.monotonic()
+        code = "" if process.exit_code is None else str(process.exit_code)
+        self.hooks.event("torchrun_exit", self.run_id, {"pid": str(process.pid), "exit_code": code})
+        self.hooks.changed(self)
+
+    def _forget_torchrun(self) -> None:
+        if self.torchrun is not None:
+            self.torchrun.close()
+        if self.finder is not None:
+            self.finder.close()
+        self.torchrun = self.finder = None
+
+    def _drop(self, rank: Rank) -> None:
+        if rank.process is not None:
+            rank.process.close()
+        if rank.page is not None:
+            rank.page.reader.close()
+
+
+def _exit_fields(rank: Rank) -> dict[str, str]:
+    fields = {
+        "rank": str(rank.identity.rank),
+        "generation": str(rank.identity.generation),
+        "pid": str(rank.pid),
+        "exit_code": "" if rank.exit_code is None else str(rank.exit_code),
+        "killed_by_agent": str(rank.killed).lower(),
+    }
+    if rank.page is not None and rank.page.failure is not None:
+        fields["error"] = f"{rank.page.failure.type}: {rank.page.failure.message}"
+    return fields

@@ -1,0 +1,105 @@
+"""A job as the coordinator's message."""
+
+from __future__ import annotations
+
+from ryzen_agent import procfs
+from ryzen_agent.decision import Phase
+from ryzen_agent.job import Job, Rank
+from ryzen_protos import beat_page
+from ryzen_protos.v1 import node_pb2
+
+ERROR_TYPE_CHARS = 64
+ERROR_MESSAGE_CHARS = 300
+
+_Life = node_pb2.ObservedRank
+_HANDLER = {
+    Phase.ABSENT: node_pb2.ObservedJob.ABSENT,
+    Phase.JOINING: node_pb2.ObservedJob.JOINING,
+    Phase.RUNNING: node_pb2.ObservedJob.RUNNING,
+    Phase.CLOSED: node_pb2.ObservedJob.CLOSED,
+    Phase.UNKNOWN: node_pb2.ObservedJob.HANDLER_UNSPECIFIED,
+}
+
+
+def observed_job(job: Job, desired_generation: int, now_s: float) -> node_pb2.ObservedJob:
+    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end."""
+    phase = job.phase(now_s)
+    message = node_pb2.ObservedJob(
+        run_id=job.run_id,
+        user=job.user,
+        handler=_HANDLER[phase],
+        ranks=[observed_rank(rank, now_s) for rank in job.newest()],
+        old_ranks_alive=sum(rank.alive and rank.identity.generation < desired_generation for rank in job.ranks),
+        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in job.gaps.longest().items()],
+        torchrun_pid=job.torchrun_pid,
+        torchrun_exit_code=job.torchrun_exit_code,
+    )
+    _add_handler(message, job, phase)
+    steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
+    if steps:
+        message.checkpoint_step, message.checkpoint_known = max(steps), True
+    return message
+
+
+def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:
+    who = rank.identity
+    message = node_pb2.ObservedRank(
+        rank=who.rank,
+        local_rank=who.local_rank,
+        pid=rank.pid,
+        generation=who.generation,
+        life=_life(rank),
+        process_state=rank.state,
+        process_state_s=now_s - rank.state_since_s if rank.state in procfs.HALTED_STATES and rank.alive else 0.0,
+        exit_code=rank.exit_code,
+        killed_by_agent=rank.killed,
+        attached=rank.page is not None,
+    )
+    ended = [each for each in (rank.stamped_at_s, rank.exited_at_s) if each is not None]
+    if ended:
+        message.ended_ago_s = max(now_s - min(ended), 0.0)
+    if rank.page is not None:
+        _add_page(message, rank, now_s)
+    return message
+
+
+def _life(rank: Rank) -> node_pb2.ObservedRank.Life:
+    if not rank.alive:
+        return _Life.EXITED
+    return _Life.FAILING if rank.stamped_at_s is not None else _Life.ALIVE
+
+
+def _add_handler(message: node_pb2.ObservedJob, job: Job, phase: Phase) -> None:
+    handler = job.handler
+    if handler is None:
+        message.generation = job.generation
+        return
+    message.generation = handler.generation
+    message.seen_generation = handler.seen_generation
+    message.join_id = handler.join_id
+    message.shape.CopyFrom(handler.shape)
+    if phase == Phase.JOINING and handler.HasField("store"):
+        message.store.CopyFrom(handler.store)
+
+
+def _add_page(message: node_pb2.ObservedRank, rank: Rank, now_s: float) -> None:
+    page = rank.page
+    assert page is not None  # noqa: S101 - the caller looked
+    if page.failure is not None:
+        message.error_type = page.failure.type[:ERROR_TYPE_CHARS]
+        message.error_message = page.failure.message.partition("\n")[0][:ERROR_MESSAGE_CHARS]
+    progress = page.progress
+    if progress is None:
+        return
+    message.progress.CopyFrom(
+        node_pb2.Progress(
+            step=progress.step,
+            section=progress.section,
+            quiet_s=max(now_s - page.changed_ns / 1e9, 0.0),
+            step_age_s=max(now_s - progress.step_started_ns / 1e9, 0.0),
+            tokens=progress.tokens,
+            loss=beat_page.finite_or_none(progress.loss),
+            grad_norm=beat_page.finite_or_none(progress.grad_norm),
+            steps_done=progress.steps_done,
+        )
+    )

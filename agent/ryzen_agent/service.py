@@ -1,0 +1,96 @@
+"""The life of the agent's process: locks its run directory, runs until a signal, leaves cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from ryzen_agent import identity, local_server, logs
+from ryzen_agent.agent import Agent
+from ryzen_agent.errors import AgentError
+from ryzen_agent.settings import AgentSettings, read_token
+from ryzen_protos import run_dir
+from ryzen_protos.settings import USAGE_EXIT_CODE, SettingsError
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code; wrong input is one line on standard error."""
+    try:
+        token = read_token(settings)
+        folder = run_dir.make(_run_dir(settings))
+        lock = local_server.lock(folder)
+    except (SettingsError, run_dir.RunDirError, AgentError) as error:
+        return _refuse(error)
+    logs.set_up(settings.json_logs)
+    try:
+        return uvloop.run(_serve(settings, folder, token, supervisor_pid))
+    except (run_dir.RunDirError, AgentError) as error:
+        return _refuse(error)
+    finally:
+        os.close(lock)
+
+
+async def _serve(settings: AgentSettings, folder: Path, token: str | None, supervisor_pid: int | None) -> int:
+    hello = identity.hello(settings)
+    agent = Agent(hello, folder, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    log.info("node %s (%s) serves %s, coordinator %s", hello.node, hello.address, folder, settings.coordinator)
+    running = asyncio.create_task(agent.run())
+    waiting = [asyncio.create_task(each.wait()) for each in (stopping, agent.idle)]
+    if supervisor_pid is not None:
+        _outlive(supervisor_pid, agent)
+    await asyncio.wait({running, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await agent.stop("the agent was asked to stop" if stopping.is_set() else "the agent has nothing left to do")
+    if running.done():
+        running.result()
+    running.cancel()
+    return 0
+
+
+def _outlive(supervisor_pid: int, agent: Agent) -> None:
+    """Should the supervisor be killed, its torchrun goes on: the agent stays until no job is left."""
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.remove_reader(descriptor)
+        agent.leave_when_idle = True
+
+    try:
+        descriptor = os.pidfd_open(supervisor_pid)
+        loop.add_reader(descriptor, gone)
+    except ProcessLookupError:
+        agent.leave_when_idle = True
+
+
+def _run_dir(settings: AgentSettings) -> Path:
+    if settings.run_dir is not None:
+        return settings.run_dir
+    if os.getuid() == 0 and run_dir.ENVIRONMENT not in os.environ:
+        make_system_run_dir(run_dir.SYSTEM_RUN_DIR)
+    return run_dir.default_path()
+
+
+def make_system_run_dir(path: Path) -> None:
+    """World-writable and sticky, like /tmp, so that each user's folder below it is that user's."""
+    try:
+        path.mkdir(mode=0o1777, exist_ok=True)
+        path.chmod(0o1777)
+    except OSError as error:
+        raise run_dir.RunDirError(f"run directory {path}: {error.strerror}") from error
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"ryzen-agent: {error}\n")
+    return USAGE_EXIT_CODE

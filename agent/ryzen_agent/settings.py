@@ -1,0 +1,97 @@
+"""Options of the agent: flag > RYZEN_* environment > YAML file > default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from ryzen_protos import run_dir as run_directory
+from ryzen_protos.settings import Settings, SettingsError
+
+
+class AgentSettings(Settings):
+    """One node's agent. A node is known by `node`, else by its host name."""
+
+    coordinator: str = Field(default="127.0.0.1:7700", description="HOST:PORT of the coordinator")
+    token: str | None = Field(
+        default=None,
+        min_length=1,
+        description="join token of the coordinator; in the environment or a file it is seen by fewer",
+    )
+    token_file: Path | None = Field(default=None, description="file with the join token, if no token is given")
+    node: str | None = Field(default=None, description="unique name of this node (default: the host name)")
+    node_rank: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
+        default=None, description="hint for this node's place in the order of the first world"
+    )
+    address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="where other nodes reach this one (default: where packets to the coordinator leave from)",
+    )
+    run_dir: Path | None = Field(
+        default=None,
+        description="run directory shared with the ranks (default: /run/ryzen/UID, else /dev/shm/ryzen-UID)",
+    )
+    labels: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict, description="rack, switch, power ... as key=value,key=value"
+    )
+    json_logs: bool = Field(default=False, description="log one JSON object a line")
+    scan_interval_s: float = Field(
+        default=0.1,
+        ge=0.02,
+        le=1.0,
+        description="between two looks at states and pages; lower costs CPU, higher sees a frozen rank later",
+    )
+    spool_bytes: int = Field(
+        default=4 << 20,
+        ge=65536,
+        le=1 << 30,
+        description="of events kept while cut off from the coordinator; lower forgets older ones sooner",
+    )
+
+    @field_validator("node")
+    @classmethod
+    def _node_name(cls, value: str | None) -> str | None:
+        return value if value is None else run_directory.check_name("node name", value)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [each.partition("=") for each in value.split(",") if each]
+        if any(not key or not equals for key, equals, _ in pairs):
+            raise ValueError("key=value,key=value is expected")
+        return {key: text for key, _, text in pairs}
+
+    @field_validator("coordinator")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        split_target(value)
+        return value
+
+
+def split_target(target: str) -> tuple[str, int]:
+    """HOST:PORT or [ADDRESS]:PORT. Raises ValueError that says what is expected."""
+    host, _, port = target.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not bare or not port.isdigit() or not 0 < int(port) < 65536 or (":" in bare and host == bare):
+        raise ValueError("HOST:PORT is expected, [ADDRESS]:PORT for IPv6")
+    return bare, int(port)
+
+
+def read_token(settings: AgentSettings) -> str | None:
+    """The join token, given or from its file. Raises SettingsError."""
+    if settings.token is not None or settings.token_file is None:
+        return settings.token
+    try:
+        token = settings.token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise SettingsError(f"option --token-file: {str(settings.token_file)!r} is not allowed: {reason}") from None
+    if not token:
+        raise SettingsError(f"option --token-file: {str(settings.token_file)!r} is not allowed: the file is empty")
+    return token

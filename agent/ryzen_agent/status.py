@@ -1,0 +1,98 @@
+"""`ryzen-agent status`: what this node's agent sees, asked through its socket."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from google.protobuf import json_format
+
+from ryzen_protos import run_dir
+from ryzen_protos.v1 import local_pb2, local_pb2_grpc, node_pb2
+
+UNREACHABLE_EXIT_CODE = 1
+DEADLINE_S = 5.0
+
+_PLACES = {
+    node_pb2.DesiredJob.MEMBER: "member",
+    node_pb2.DesiredJob.PARKED: "parked",
+    node_pb2.DesiredJob.DISMISSED: "dismissed",
+}
+
+
+def show(folder: Path | None, as_json: bool) -> int:
+    """Print it. Returns the exit code."""
+    try:
+        status = ask(folder if folder is not None else run_dir.default_path())
+    except ConnectionError as error:
+        sys.stderr.write(f"ryzen-agent status: {error}\n")
+        return UNREACHABLE_EXIT_CODE
+    text = json_format.MessageToJson(status, preserving_proto_field_name=True) if as_json else "\n".join(lines(status))
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def ask(folder: Path) -> local_pb2.LocalStatus:
+    """Raises ConnectionError with one line where no agent answers."""
+    path = run_dir.agent_socket(folder)
+    try:
+        with grpc.insecure_channel(f"unix:{path}") as channel:
+            stub = local_pb2_grpc.LocalAgentStub(channel)
+            status: local_pb2.LocalStatus = stub.Status(local_pb2.LocalStatusRequest(), timeout=DEADLINE_S)
+            return status
+    except grpc.RpcError as error:
+        raise ConnectionError(
+            f"no agent answers at {path}: start `ryzen-agent`, or set {run_dir.ENVIRONMENT} as it was set for it"
+        ) from error
+
+
+def lines(status: local_pb2.LocalStatus) -> Iterator[str]:
+    """For people."""
+    who = status.identity
+    yield f"node {who.node} ({who.address}), agent {who.version} up {status.uptime_s:.0f} s"
+    if status.connected:
+        phase = status.desired.node_phase or "?"
+        yield f"coordinator {status.coordinator}: connected, node is {phase} {status.desired.reason}".rstrip()
+    else:
+        yield f"coordinator {status.coordinator}: not connected ({status.last_error}); training goes on"
+    if status.spooled_events:
+        yield f"{status.spooled_events} events wait for the coordinator"
+    for text in status.degraded:
+        yield f"degraded: {text}"
+    if not status.jobs:
+        yield "no job on this node"
+    desired = {(job.run_id, job.user): job for job in status.desired.jobs}
+    for job in status.jobs:
+        yield from _job_lines(job, desired.get((job.run_id, job.user)))
+
+
+def _job_lines(job: node_pb2.ObservedJob, desired: node_pb2.DesiredJob | None) -> Iterator[str]:
+    handler = node_pb2.ObservedJob.Handler.Name(job.handler).lower()
+    place = f", {_PLACES[desired.place]}" if desired is not None and desired.place in _PLACES else ""
+    yield f"job {job.run_id} ({job.user}): generation {job.generation}, torchrun {handler}{place}"
+    if handler == "absent":
+        yield "  no rendezvous handler of ours: watched only"
+    if desired is not None and desired.reason:
+        yield f"  {desired.reason}"
+    for rank in job.ranks:
+        yield f"  rank {rank.rank:<5} pid {rank.pid:<8} {_life(rank)}"
+
+
+def _life(rank: node_pb2.ObservedRank) -> str:
+    if rank.life == node_pb2.ObservedRank.EXITED:
+        code = f"exit code {rank.exit_code}" if rank.HasField("exit_code") else "exit code unknown"
+        by_us = ", killed by the agent" if rank.killed_by_agent else ""
+        return f"ended {rank.ended_ago_s:.1f} s ago, {code}{by_us} {_error(rank)}".rstrip()
+    if rank.life == node_pb2.ObservedRank.FAILING:
+        return f"failing: {_error(rank)}"
+    if not rank.attached:
+        return f"{rank.process_state}, sends no progress"
+    progress = rank.progress
+    where = f" in {progress.section}" if progress.section else ""
+    return f"{rank.process_state}, step {progress.step}{where}, quiet for {progress.quiet_s:.1f} s"
+
+
+def _error(rank: node_pb2.ObservedRank) -> str:
+    return f"{rank.error_type}: {rank.error_message}" if rank.error_type else ""
