@@ -13,6 +13,7 @@ import os
 import random
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ryzen_lab import measure
@@ -235,6 +236,8 @@ def _check(settings: TrialSettings, faults: list[Fault]) -> None:
         raise UsageError(f"option --min-nodes: {settings.min_nodes} is more than --nodes {settings.nodes}")
     if settings.at_step is not None and settings.at_step >= settings.steps:
         raise UsageError(f"option --at-step: {settings.at_step} is not before the end of the run ({settings.steps})")
+    if not settings.is_reference and not Path(settings.script).is_file():
+        raise UsageError(f"option --script: {settings.script} is no file")
     if settings.bare and (settings.rdzv == "ryzen" or any(not each.interrupts for each in faults)):
         raise UsageError("option --bare: stock torchrun alone has no agent or coordinator: use it with --rdzv c10d")
 

@@ -85,6 +85,7 @@ class Hook:
         self.count = 0
         self.base: int | None = None
         self.source = ""
+        self.made_state = False  # by a step that trained nothing, and not replaced by a restored one since
         self.before_step: Callable[[], None] | None = None
         self.after_step: Callable[[], None] | None = None
 
@@ -98,6 +99,7 @@ class Hook:
 
         def load_state_dict(instance: Any, *args: Any, **kwargs: Any) -> Any:
             result = load(instance, *args, **kwargs)
+            self.made_state = False
             if self.count == 0:
                 self.channel.send("restored")
             return result
@@ -109,7 +111,10 @@ class Hook:
             self.before_step()
 
     def _post(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        if os.getpid() != self.pid or (self.count == 0 and _is_initialisation()):
+        if os.getpid() != self.pid:
+            return
+        if self.count == 0 and _is_initialisation():
+            self.made_state = True
             return
         if not any(each is optimizer for each in self.optimizers):
             self.optimizers.append(optimizer)
@@ -132,7 +137,7 @@ class Hook:
         for state in optimizer.state.values():
             if isinstance(state, dict) and "step" in state:
                 self.source = "optimizer"
-                return int(state["step"])
+                return int(state["step"]) - self.made_state
         if "ryzen_trainer" in sys.modules and (begun := _step_of_beat_page()) is not None:
             self.source = "ryzen_trainer"
             return begun + 1

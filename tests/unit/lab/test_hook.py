@@ -1,0 +1,163 @@
+"""The hook sees every step of any script, changes none of its results, and fails where it is told to."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ryzen_lab.hook
+
+HOOK = Path(ryzen_lab.hook.__file__).parent
+
+TRAIN = """
+import sys, torch
+torch.manual_seed(1)
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.AdamW(model.parameters())
+def train(steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(model(torch.ones(2, 8)).square().mean())
+        optimizer.step()
+"""
+DIGEST = """
+import hashlib
+digest = hashlib.sha256()
+for each in model.parameters():
+    raw = each.detach()
+    digest.update(f"{raw.dtype} {tuple(raw.shape)}".encode() + raw.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+class Lab:
+    """The lab's end of the socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lab.sock"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        self.output = ""
+
+    def run(self, script: str, order: dict[str, Any] | None = None, **environment: str) -> list[dict[str, Any]]:
+        """Run a rank with the hook; all that it said."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**os.environ, "RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "RYZEN_GENERATION": "3",
+                 "RYZEN_LAB_NODE": "node-1", "RYZEN_LAB_SOCKET": str(self.path), "PYTHONPATH": str(HOOK),
+                 **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._listener.settimeout(60)
+        connection, _ = self._listener.accept()
+        if order is not None:
+            connection.sendall(json.dumps(order).encode() + b"\n")
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        self.output = process.communicate(timeout=60)[0]
+        return [json.loads(line) for line in received.splitlines()]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    return [each["kind"] for each in messages]
+
+
+def steps(messages: list[dict[str, Any]]) -> list[int]:
+    return [each["step"] for each in messages if each["kind"] == "step"]
+
+
+def test_birth_steps_and_the_end_are_told_in_order_with_rising_times(lab: Lab) -> None:
+    messages = lab.run(TRAIN + "train(3)")
+    assert kinds(messages) == ["born", "torch", "step", "step", "step", "finished"]
+    assert messages[0] | {"rank": 2, "generation": 3, "node": "node-1", "world_size": 4} == messages[0]
+    assert steps(messages) == [1, 2, 3]
+    times = [each["ns"] for each in messages]
+    assert times == sorted(times)
+
+
+def test_the_digest_is_that_of_the_final_parameters(lab: Lab) -> None:
+    messages = lab.run(TRAIN + "train(3)\n" + DIGEST)
+    assert messages[-1]["digest"] == lab.output.strip()
+    alone = subprocess.run(
+        [sys.executable, "-c", TRAIN + "train(3)\n" + DIGEST], capture_output=True, text=True, check=True
+    )
+    assert alone.stdout == lab.output
+
+
+def test_steps_go_on_from_the_restored_optimizer_state(lab: Lab) -> None:
+    resume = "train(2); state = optimizer.state_dict(); optimizer = torch.optim.AdamW(model.parameters())\n"
+    first_life = TRAIN + resume + "torch.save(state, sys.argv[1] if len(sys.argv) > 1 else 'state.pt')"
+    folder = lab.path.parent
+    subprocess.run([sys.executable, "-c", first_life, str(folder / "state.pt")], check=True)
+    second_life = f"optimizer.load_state_dict(torch.load({str(folder / 'state.pt')!r})); train(2)"
+    messages = lab.run(TRAIN + second_life)
+    assert kinds(messages) == ["born", "torch", "restored", "step", "step", "finished"]
+    assert steps(messages) == [3, 4]
+
+
+def test_a_step_that_only_makes_the_optimizer_state_is_not_counted(lab: Lab) -> None:
+    make = (
+        "from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict as get\nget(model, optimizer)\n"
+    )
+    assert steps(lab.run(TRAIN + make + "train(2)")) == [1, 2]
+
+
+def test_an_optimizer_without_a_step_of_its_own_is_counted_from_the_start_and_says_so(lab: Lab) -> None:
+    messages = lab.run(TRAIN.replace("AdamW(model.parameters())", "SGD(model.parameters(), 0.1)") + "train(2)")
+    assert [(each["step"], each["source"]) for each in messages if each["kind"] == "step"] == [
+        (1, "count"),
+        (2, "count"),
+    ]
+
+
+def test_only_the_first_optimizer_counts_steps_and_both_are_digested(lab: Lab) -> None:
+    two = (
+        "first = optimizer; train(1); optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)\n"
+        "optimizer.step(); optimizer = first; train(1)"
+    )
+    one = lab.run(TRAIN + "train(2)")
+    both = lab.run(TRAIN + two)
+    assert steps(both) == [1, 2]
+    assert both[-1]["digest"] != one[-1]["digest"]
+
+
+@pytest.mark.parametrize("where", ["before_step", "after_step", "forward"])
+def test_the_rank_raises_where_it_is_told_to_and_has_no_final_state(lab: Lab, where: str) -> None:
+    order = {"do": "raise", "where": where, "calls": 1, "message": "struck"}
+    messages = lab.run(TRAIN + "train(50)", order)
+    assert kinds(messages)[-1] == "fault"
+    assert "InjectedError: struck" in lab.output
+    assert 1 <= len(steps(messages)) < 50
+
+
+def test_a_hidden_sitecustomize_still_runs(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('the user has one too')")
+    lab.run(TRAIN + "train(1)", PYTHONPATH=f"{HOOK}{os.pathsep}{tmp_path}")
+    assert "the user has one too" in lab.output
+
+
+def test_a_helper_that_a_rank_starts_is_not_taken_for_a_rank(lab: Lab) -> None:
+    helper = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TRAIN + 'train(1)'!r}], check=True)"
+    assert kinds(lab.run(helper)) == ["born", "finished"]
+
+
+def test_a_script_goes_on_when_the_lab_is_gone(tmp_path: Path) -> None:
+    environment = {**os.environ, "RANK": "0", "RYZEN_LAB_SOCKET": str(tmp_path / "nobody"), "PYTHONPATH": str(HOOK)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN + "train(2); print('through')"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "through"
+    assert done.stderr == ""
