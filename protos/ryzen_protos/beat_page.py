@@ -52,6 +52,7 @@ from ryzen_protos.beat_records import (
 )
 
 __all__ = [
+    "NAMES",
     "PAGE_BYTES",
     "RING_SECTIONS",
     "BeatPageError",

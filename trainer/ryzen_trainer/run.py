@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import RING_SECTIONS, BeatWriter, Event, Header, given_bits, process_start_ticks
+from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Header, given_bits, process_start_ticks
 from ryzen_trainer.failure import Nudge, stamp_uncaught
 
 Item = TypeVar("Item")
@@ -55,12 +55,14 @@ class Run:
         self._page = page
         self._nudge = nudge
         self._sections: dict[str, Section] = {}
-        self._open: list[int] = [0]  # indices of the sections that are open, innermost last
+        self._store = page.progress
+        self._section = 0  # index of the innermost section that is open
+        self._outer: list[int] = []  # of those around it
         self._in_step = False
         self._begun = False
         self._step = self._done = 0
         self._started = self._entered = 0
-        self._spent = [0] * RING_SECTIONS  # ns of the running step by section
+        self._spent = [0] * NAMES  # ns of the running step by section
         self._tokens = self._samples = self._step_tokens = 0
         self._given = 0
         self._measured = (0.0, 0.0, 0.0, 0.0)
@@ -78,7 +80,7 @@ class Run:
         self._step = number
         self._in_step = self._begun = True
         self._started = self._entered = now
-        self._spent = [0] * RING_SECTIONS
+        self._spent = [0] * NAMES
         self._beat(now)
 
     def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:
@@ -121,9 +123,9 @@ class Run:
         self._tokens += tokens
         self._step_tokens += tokens
         self._samples += samples
-        figures = (_figure(loss), _figure(grad_norm), _figure(learning_rate), _figure(flops))
-        self._given = given_bits(*figures)
-        self._measured = tuple(0.0 if each is None else each for each in figures)  # type: ignore[assignment]
+        a, b, c, d = _figure(loss), _figure(grad_norm), _figure(learning_rate), _figure(flops)
+        self._given = given_bits(a, b, c, d)
+        self._measured = (a or 0.0, b or 0.0, c or 0.0, d or 0.0)
         self._beat(monotonic_ns())
 
     def checkpoint_committed(self, step: int) -> None:
@@ -158,38 +160,26 @@ class Run:
     def _end_step(self, now: int) -> None:
         self._in_step = False
         self._done += 1
-        self._charge(now)
-        seconds = [spent * 1e-9 for spent in self._spent]
+        self._spent[self._section] += now - self._entered
+        seconds = [spent * 1e-9 for spent in self._spent[:RING_SECTIONS]]
         tokens, self._step_tokens = self._step_tokens, 0
         with contextlib.suppress(*_NOT_STORABLE):
             self._page.step_done(self._step, self._started, now - self._started, tokens, 0.0, seconds)
 
-    def _enter(self, index: int) -> None:
+    def _mark(self, index: int) -> None:
+        """The time until now belongs to the section that was open; `index` is open from now on."""
         now = monotonic_ns()
-        self._charge(now)
-        self._open.append(index)
-        self._beat(now)
-
-    def _leave(self) -> None:
-        now = monotonic_ns()
-        self._charge(now)
-        if len(self._open) > 1:
-            self._open.pop()
-        self._beat(now)
-
-    def _charge(self, now: int) -> None:
-        """The time since the last change belongs to the section that was open."""
-        index = self._open[-1]
-        if index < RING_SECTIONS:
-            self._spent[index] += now - self._entered
+        self._spent[self._section] += now - self._entered
+        self._section = index
         self._entered = now
+        self._beat(now)
 
     def _beat(self, now: int) -> None:
         if not self._begun:
             return
         try:  # not contextlib.suppress: this runs ten times a step
-            self._page.progress(
-                self._step, self._done, self._open[-1], now, self._started,
+            self._store(
+                self._step, self._done, self._section, now, self._started,
                 self._tokens, self._samples, self._given, *self._measured,
             )  # fmt: skip
         except _NOT_STORABLE:  # a step below zero, say: the loop shall not stop for that
@@ -206,12 +196,15 @@ class _Section:
         self._index = index
 
     def __enter__(self) -> None:
-        self._run._enter(self._index)
+        run = self._run
+        run._outer.append(run._section)
+        run._mark(self._index)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._run._leave()
+        run = self._run
+        run._mark(run._outer.pop())
 
 
 class DetachedRun(Run):
@@ -284,7 +277,7 @@ def _header(role: str, device: str) -> Header:
 def _count(value: object) -> int:
     """A number of tokens or samples; 0 for what cannot be one, for it is added up for ever."""
     try:
-        count = int(value)  # type: ignore[call-overload]
+        count = value if type(value) is int else int(value)  # type: ignore[call-overload]
     except _NOT_STORABLE:
         return 0
     return count if 0 <= count < 1 << 40 else 0
