@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
 
+from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
 from ryzen_lab.summary import table
@@ -68,6 +70,27 @@ def trial(
         typer.echo(text)
     if repeat > 1:
         typer.echo(table(results), err=True)
+
+
+@app.command()
+def demo(
+    fault: Annotated[str, typer.Option(help="Kind of fault.")] = "stop",
+    steps: Annotated[int, typer.Option(help="Steps of each of the two runs.")] = 200,
+    nodes: Annotated[int, typer.Option(help="Nodes of the job.")] = 2,
+    ranks_per_node: Annotated[int, typer.Option(help="Ranks on each.")] = 2,
+    seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Keep the logs of the struck run in this folder.")] = None,
+) -> None:
+    """Strike a training run, tell live what happens, and compare its parameters with an undisturbed run's."""
+    try:
+        settings = load(TrialSettings, dict(locals()))
+        equal = _run(tell(settings, Console()))
+    except (SettingsError, UsageError) as error:
+        fail(str(error))
+    except LabError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(0 if equal else 1)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
