@@ -69,9 +69,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(USAGE_EXIT_CODE)
 
 
-def _lines(
-    error: ValidationError, flags: dict[str, Any], environment: dict[str, Any], file: Path | None
-) -> str:
+def _lines(error: ValidationError, flags: dict[str, Any], environment: dict[str, Any], file: Path | None) -> str:
     lines = []
     for each in error.errors():
         key = str(each["loc"][0]) if each["loc"] else ""
@@ -95,6 +93,8 @@ def _what(each: Any, model: type[BaseModel] | None) -> str:
         return f": unknown key{known}"
     if each["type"] == "missing":
         return ": is needed"
+    if each["type"] == "value_error":  # raised by a validator of ours, in words of its own
+        return f": {each['ctx']['error']}"
     return f": {each['input']!r} is not allowed: {each['msg'][:1].lower()}{each['msg'][1:]}"
 
 
