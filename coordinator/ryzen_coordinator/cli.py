@@ -1,0 +1,200 @@
+"""`ryzen-coordinator`: parse, build, call one function."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.live import Live
+
+from ryzen_coordinator import render
+from ryzen_coordinator.client import Client
+from ryzen_coordinator.errors import CoordinatorError, RemoteError
+from ryzen_coordinator.plain import plain
+from ryzen_coordinator.server import app as server
+from ryzen_coordinator.settings import ClientSettings, ServeSettings
+from ryzen_protos.settings import SettingsError, fail, load
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+_FAILED = 1
+
+Config = Annotated[Path | None, typer.Option(help="YAML file with any of these options.")]
+Coordinator = Annotated[str | None, typer.Option(help="HOST:PORT of the coordinator [RYZEN_COORDINATOR].")]
+Token = Annotated[str | None, typer.Option(help="Operator or read token [RYZEN_TOKEN].")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
+
+
+@cli.command()
+def serve(
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="The journal's file, on a local disk.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the node, operator and read tokens.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Folder for the journal and the tokens.")] = None,
+    config: Config = None,
+    json_logs: Annotated[bool | None, typer.Option("--json-logs", help="Log lines as JSON.")] = None,
+    lease_s: Annotated[str | None, typer.Option(help="Silence after which a node is suspect.")] = None,
+    form_wait_s: Annotated[str | None, typer.Option(help="How long the first world waits beyond MIN nodes.")] = None,
+    hint_wait_s: Annotated[str | None, typer.Option(help="How long it waits for a --node-rank below MAX.")] = None,
+    rejoin_wait_s: Annotated[str | None, typer.Option(help="How long a world waits for a survivor.")] = None,
+    gap_factor: Annotated[str | None, typer.Option(help="A stall begins at this x the longest silence.")] = None,
+    gap_margin_s: Annotated[str | None, typer.Option(help="... plus this.")] = None,
+    gap_unknown_s: Annotated[str | None, typer.Option(help="The limit while nothing is learned.")] = None,
+    stall_floor_s: Annotated[str | None, typer.Option(help="The limit for jobs without progress.")] = None,
+    restart_budget: Annotated[str | None, typer.Option(help="Restarts before a job is given up.")] = None,
+    fruitless_generations: Annotated[str | None, typer.Option(help="Generations without progress before.")] = None,
+    grow: Annotated[str | None, typer.Option(help="checkpoint, now or never.")] = None,
+    hang_mode: Annotated[str | None, typer.Option(help="act, advise or off.")] = None,
+    node_loss_mode: Annotated[str | None, typer.Option(help="act, advise or off.")] = None,
+) -> None:
+    """Run the coordinator until SIGTERM."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    settings = _settings(ServeSettings, flags, config)
+    set_up_logs(settings.json_logs)
+    try:
+        asyncio.run(server.serve(settings))
+    except CoordinatorError as error:
+        fail(str(error))
+
+
+@cli.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show each change.")] = False,
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Jobs and nodes."""
+    with _client(coordinator, token, token_file) as client:
+        if not watch:
+            _show(client.status(), json, render.status)
+        elif json:
+            for message in client.watch():
+                _show(message, json, render.status)
+        else:
+            with Live(refresh_per_second=4) as live:
+                for message in client.watch():
+                    live.update(render.status(message))
+
+
+@cli.command()
+def nodes(
+    json: Json = False, coordinator: Coordinator = None, token: Token = None, token_file: TokenFile = None
+) -> None:
+    """Every node and its phase."""
+    with _client(coordinator, token, token_file) as client:
+        _show_all(client.status().nodes, json, render.nodes)
+
+
+@cli.command()
+def incidents(
+    id: Annotated[int | None, typer.Argument(help="Show this one whole.")] = None,
+    run_id: Annotated[str, typer.Option(help="Of this job only.")] = "",
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 100,
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """What happened, newest first; with an ID: one incident with evidence and timeline."""
+    with _client(coordinator, token, token_file) as client:
+        found = client.incidents(id, run_id, limit)
+        if id is not None:
+            _show(found[0], json, render.incident)
+        else:
+            _show_all(found, json, render.incidents)
+
+
+@cli.command()
+def evict(
+    node: str,
+    reason: Annotated[str, typer.Option(help="Why, for those who look later.")],
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Take a node out of every world until it is readmitted."""
+    with _client(coordinator, token, token_file) as client:
+        _reply(client.evict(node, reason), json)
+
+
+@cli.command()
+def readmit(
+    node: str,
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Let an evicted node in again."""
+    with _client(coordinator, token, token_file) as client:
+        _reply(client.readmit(node), json)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli()
+    except RemoteError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(_FAILED) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def set_up_logs(as_json: bool) -> None:
+    """Lines on standard error; standard output is for what was asked."""
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            last,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=typer.get_text_stream("stderr")),
+    )
+
+
+def _settings(model: Any, flags: dict[str, Any], config: Path | None) -> Any:
+    try:
+        return load(model, flags, config)
+    except SettingsError as error:
+        fail(str(error))
+
+
+def _client(coordinator: str | None, token: str | None, token_file: Path | None) -> Client:
+    flags = {"coordinator": coordinator, "token": token, "token_file": token_file}
+    return Client(_settings(ClientSettings, flags, None))
+
+
+def _show(message: Message, as_json: bool, table: Any) -> None:
+    if as_json:
+        print(json.dumps(plain(message)), flush=True)
+    else:
+        Console().print(table(message))
+
+
+def _show_all(messages: Iterable[Message], as_json: bool, table: Any) -> None:
+    if as_json:
+        print(json.dumps([plain(message) for message in messages]), flush=True)
+    else:
+        Console().print(table(messages))
+
+
+def _reply(reply: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plain(reply)))
+    else:
+        typer.echo(reply.message, err=not reply.ok)
+    if not reply.ok:
+        raise SystemExit(_FAILED)

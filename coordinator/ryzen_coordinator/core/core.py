@@ -1,0 +1,115 @@
+"""The core: events and time in, effects out. No clock, no chance, no I/O; the same input gives the same output.
+
+    report ─┐                ┌─► detectors ─► suspicion ─► incident ─► verdict ─► policy, brakes ─┐
+    gone   ─┼─► reports.py ──┤                                                                    ├─► desired.py
+    tick   ─┘                └─► lifecycle.py (first step, stall, growth, end) ───────────────────┤   durable.py
+                                 membership.py (announce, go, plan, form) ────────────────────────┘
+
+Each call ends by comparing what every node concerned should be with what it was last told. The effects come in
+an order that matters: records for the journal first, then what depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ryzen_coordinator.core import desired, durable, lifecycle, membership, operator, recovery, reports
+from ryzen_coordinator.core.effects import Effect
+from ryzen_coordinator.core.events import Event, NodeGone, NodeReport, OperatorEvict, OperatorReadmit
+from ryzen_coordinator.core.phases import OVER, RECOVERING
+from ryzen_coordinator.core.settings import CoreSettings
+from ryzen_coordinator.core.state import Cluster, Job, Member
+
+_LOOK_AT_ONCE_NODES = 64
+"""Up to so many nodes the plan is made anew at each report; beyond, at each tick and when the last one joins."""
+
+
+class Core:
+    """All decisions. `unix_offset_s`: what to add to core time for seconds since 1970."""
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        records: Iterable[tuple[str, str, dict[str, Any]]] = (),
+        now_s: float = 0.0,
+        unix_offset_s: float = 0.0,
+    ) -> None:
+        self.cluster = Cluster(settings, unix_offset_s, now_s)
+        # Numbers of inquiries must grow over restarts too; agents remember the newest one they answered.
+        self.cluster.next_inquiry = max(1, int((now_s + unix_offset_s) * 1000))
+        durable.restore(self.cluster, records)
+        self._last_tick_s = now_s
+
+    def step(self, event: Event, now_s: float) -> list[Effect]:
+        """Take in one event. `now_s` never runs backwards."""
+        self.cluster.now_s = now_s
+        match event:
+            case NodeReport():
+                self._report(event)
+            case NodeGone():
+                reports.gone(self.cluster, event)
+            case OperatorEvict() | OperatorReadmit():
+                operator.command(self.cluster, event)
+        return self._effects()
+
+    def tick(self, now_s: float) -> list[Effect]:
+        """Time has passed. Call it every 0.05 to 0.1 s."""
+        cluster = self.cluster
+        cluster.now_s = now_s
+        self._forgive_own_sleep(now_s - self._last_tick_s)
+        self._last_tick_s = now_s
+        for job in list(cluster.jobs.values()):
+            self._look(job, None)
+        lifecycle.watch_nodes(cluster)
+        reports.retire(cluster, now_s)
+        return self._effects()
+
+    def _report(self, report: NodeReport) -> None:
+        cluster = self.cluster
+        node = reports.attach(cluster, report)
+        if node is None:
+            return
+        for seen in report.jobs:
+            job, member = reports.take_job(cluster, node, seen, report.answered_inquiry)
+            recovery.collect(cluster, job, member)
+            self._look(job, member)
+
+    def _look(self, job: Job, member: Member | None) -> None:
+        """Everything that may follow from the present state of one job."""
+        cluster = self.cluster
+        if job.phase in OVER:
+            membership.give_go(cluster, job)
+            recovery.judge(cluster, job)
+            return
+        if member is None:
+            reports.note_silences(cluster, job)
+        recovery.detect(cluster, job, member)
+        recovery.judge(cluster, job)
+        awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING
+        if awaited and (member is None or len(job.members) <= _LOOK_AT_ONCE_NODES or self._last_missing(job, member)):
+            membership.recover(cluster, job)
+        lifecycle.advance(cluster, job)
+
+    def _last_missing(self, job: Job, member: Member) -> bool:
+        if job.plan is None or member.node not in job.plan.missing:
+            return False
+        return all(membership.is_ready(self.cluster, job, job.members[name]) for name in job.plan.missing)
+
+    def _forgive_own_sleep(self, slept_s: float) -> None:
+        """We were not looking (a stopped process, a suspended machine): that silence is ours, not the nodes'."""
+        if slept_s <= self.cluster.settings.lease_s / 2:
+            return
+        for node in self.cluster.nodes.values():
+            node.heard_s += slept_s
+        for job in self.cluster.jobs.values():
+            for member in job.members.values():
+                member.heard_s += slept_s
+            job.table.changed_s += slept_s
+        self.cluster.say("warning", f"the coordinator itself slept for {slept_s:.1f} s; no node is blamed for that")
+
+    def _effects(self) -> list[Effect]:
+        cluster = self.cluster
+        said, cluster.effects = cluster.effects, []
+        desires = desired.flush(cluster)
+        return [*durable.flush(cluster), *said, *desires]

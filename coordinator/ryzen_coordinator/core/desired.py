@@ -1,0 +1,72 @@
+"""What each node should be, computed from the state alone. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from ryzen_coordinator.core.effects import Desire, DesiredJob, DesiredNode, Place, WorldFor
+from ryzen_coordinator.core.phases import OVER
+from ryzen_coordinator.core.state import Cluster, Job, Node
+
+
+def flush(cluster: Cluster) -> list[Desire]:
+    """The desired states that differ from what was sent last, for every node that may be concerned."""
+    desires = []
+    for name in sorted(cluster.stale):
+        node = cluster.nodes.get(name)
+        if node is None or not node.connected:
+            continue
+        desired = desired_node(cluster, node)
+        if desired != node.sent:
+            node.sent = desired
+            desires.append(Desire(name, cluster.next_version, desired))
+            cluster.next_version += 1
+    cluster.stale.clear()
+    return desires
+
+
+def desired_node(cluster: Cluster, node: Node) -> DesiredNode:
+    jobs = tuple(desired_job(job, node) for _, job in sorted(cluster.jobs.items()) if node.name in job.members)
+    return DesiredNode(node.phase, node.reason, jobs)
+
+
+def desired_job(job: Job, node: Node) -> DesiredJob:
+    place, reason = _place(job, node)
+    return DesiredJob(
+        run_id=job.run_id,
+        user=job.user,
+        generation=job.generation,
+        go=job.go,
+        place=place,
+        world=_world(job, node.name) if place == "member" else None,
+        inquiry=job.inquiry,
+        stop_pids=job.stop_pids.get(node.name, ()),
+        exit_code=job.exit_code or 0,
+        reason=reason,
+    )
+
+
+def _place(job: Job, node: Node) -> tuple[Place, str]:
+    if job.watched:
+        return "unspecified", "another rendezvous backend: watched only"
+    if job.phase in OVER:
+        return "dismissed", job.note
+    if job.formed and job.world is not None:
+        wanted = job.world.nodes
+    else:
+        wanted = job.plan.wanted if job.plan is not None else ()
+    if node.name in wanted:
+        return "member", job.note
+    if node.barred:
+        return "parked", f"{node.phase}: {node.reason}" if node.reason else node.phase
+    if job.phase == "forming":
+        return "parked", job.note
+    full = len(wanted) >= job.shape.max_nodes
+    return "parked", "spare: the world is full" if full else "waits until the world may grow"
+
+
+def _world(job: Job, name: str) -> WorldFor | None:
+    world = job.world
+    if world is None or not job.formed or world.store is None:
+        return None
+    group_rank = world.nodes.index(name)
+    join_id = world.joins[group_rank][1]
+    return WorldFor(world.generation, world.nodes, group_rank, world.store, world.uniform, join_id)

@@ -1,0 +1,146 @@
+"""What the core is told. Levels: an observation replaces the one before, so a repeated or a late one does no harm.
+
+The hot ones (one a rank and second) are named tuples: they are built 16,384 times a second in a large cluster.
+All durations are seconds as measured on the node; the core turns them into its own time when they arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+Handler: TypeAlias = Literal["absent", "joining", "running", "closed"]
+Life: TypeAlias = Literal["alive", "failing", "exited"]
+Endpoint: TypeAlias = tuple[str, int]
+
+
+class ProgressSeen(NamedTuple):
+    """The newest record of a rank's beat page. `quiet_s`: since the page last changed."""
+
+    step: int
+    section: str
+    quiet_s: float
+    step_age_s: float
+    steps_done: int
+
+
+class RankSeen(NamedTuple):
+    """One rank process. `exit_code` is negative for a signal and None where it could not be read."""
+
+    rank: int
+    local_rank: int
+    pid: int
+    generation: int
+    life: Life = "alive"
+    process_state: str = "S"
+    process_state_s: float = 0.0
+    exit_code: int | None = None
+    killed_by_agent: bool = False
+    ended_ago_s: float = 0.0
+    error_type: str = ""
+    error_message: str = ""
+    attached: bool = False
+    progress: ProgressSeen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What torchrun was asked for on a node. `options` are those of --rdzv-conf."""
+
+    min_nodes: int = 1
+    max_nodes: int = 1
+    ranks_per_node: int = 1
+    options: tuple[tuple[str, str], ...] = ()
+
+    def option(self, name: str) -> str | None:
+        return dict(self.options).get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits."""
+
+    run_id: str
+    user: str
+    handler: Handler = "absent"
+    generation: int = 0
+    seen_generation: int = 0
+    join_id: int = 0
+    store: Endpoint | None = None
+    shape: Shape = Shape()
+    ranks: tuple[RankSeen, ...] = ()
+    old_ranks_alive: int = 0
+    gaps: tuple[tuple[str, float], ...] = ()
+    checkpoint_step: int | None = None
+    torchrun_pid: int = 0
+    torchrun_exit_code: int | None = None
+
+    @property
+    def key(self) -> JobKey:
+        return (self.user, self.run_id)
+
+    @property
+    def join(self) -> Join:
+        return (self.torchrun_pid, self.join_id)
+
+
+JobKey: TypeAlias = tuple[str, str]
+"""(user, rendezvous id)."""
+
+Join: TypeAlias = tuple[int, int]
+"""(torchrun's pid, which call of next_rendezvous): one wait for a world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who a node is."""
+
+    node: str
+    session: str = ""
+    boot_id: str = ""
+    host: str = ""
+    address: str = ""
+    node_rank: int | None = None
+    version: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """All that a node observes now. `stream` tells one connection from another; `hello` opens one."""
+
+    node: str
+    stream: int
+    seq: int = 0
+    hello: Hello | None = None
+    jobs: tuple[JobSeen, ...] = ()
+    answered_inquiry: int = 0
+    clock_offset_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A connection ended. `goodbye`: the agent said that it leaves."""
+
+    node: str
+    stream: int
+    goodbye: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorEvict:
+    """A person wants the node out of every world."""
+
+    node: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorReadmit:
+    """A person lets an evicted node in again."""
+
+    node: str
+
+
+Event: TypeAlias = NodeReport | NodeGone | OperatorEvict | OperatorReadmit

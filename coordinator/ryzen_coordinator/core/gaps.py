@@ -1,0 +1,55 @@
+"""The longest legitimate silences of a job, by section, and the limit that follows from them.
+
+Agents measure how long a beat page stood still between two records (DESIGN 5: T is learned per section). A
+section's figure is the largest that any node reports. It is carried over generations, and gives way to smaller
+present ones only when it has not been seen again for a window, so that one long evaluation is remembered while
+it matters and not for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ryzen_coordinator.core.settings import CoreSettings
+
+START = "(start)"
+"""The section of a rank that has written no record yet: imports, process groups, the checkpoint's load."""
+
+_WORTH_KEEPING = 1.05
+
+
+@dataclass(slots=True)
+class Gaps:
+    """Longest silence in seconds by section, and when it was last seen (core time)."""
+
+    longest_s: dict[str, float] = field(default_factory=dict)
+    seen_s: dict[str, float] = field(default_factory=dict)
+
+    def learn(self, gaps: Iterable[tuple[str, float]], settings: CoreSettings, now_s: float) -> bool:
+        """Take in what one node reports. True if a figure changed enough to be worth keeping on disk."""
+        changed = False
+        for section, longest in gaps:
+            known = self.longest_s.get(section)
+            stale = now_s - self.seen_s.get(section, now_s) > settings.gap_window_s
+            if known is None or longest >= known or stale:
+                self.longest_s[section] = longest
+                self.seen_s[section] = now_s
+                changed = changed or known is None or longest > known * _WORTH_KEEPING or stale
+        return changed
+
+    def limit_s(self, section: str, settings: CoreSettings) -> float:
+        """How long a rank may be silent in `section` before that is a stall, in seconds.
+
+        1.2 x the longest known of the section + margin; of a section never seen, the longest of any.
+        """
+        return limit_s(self.longest_s, section, settings)
+
+
+def limit_s(longest_s: Mapping[str, float], section: str, settings: CoreSettings) -> float:
+    if not longest_s:
+        return settings.gap_unknown_s
+    longest = longest_s.get(section)
+    if longest is None:
+        longest = max(longest_s.values())
+    return settings.gap_factor * longest + settings.gap_margin_s

@@ -1,0 +1,132 @@
+"""Incidents: opened by a suspicion, closed by the first new step; the stages in between are differences of marks.
+
+    fault      last sign of life, or the time of the exit            ┐ detect
+    suspected  a detector spoke                                      ┘ ┐ blame
+    verdict    decided (exits are torn down while it is made up)       ┘
+    announced  a new generation                                      ┐ stop
+    stopped    no rank of an older generation lives on any member    ┘ ┐ rendezvous
+    formed     the new world                                         ┐ ┘
+    started    all of its ranks live                                 ┘ start ┐ restore: imports, groups, checkpoint
+    stepping   the first step has begun                              ┐       ┘
+    stepped    the first step is done                                ┘ first_step
+
+Incidents of one job that are open together ride on one recovery: they share its marks and close together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.state import Cluster, Incident, Job
+
+_STAGES = (
+    ("detect", "fault", "suspected"),
+    ("blame", "suspected", "verdict"),
+    ("stop", "announced", "stopped"),
+    ("rendezvous", "stopped", "formed"),
+    ("start", "formed", "started"),
+    ("restore", "started", "stepping"),
+    ("first_step", "stepping", "stepped"),
+)
+_RECOVERY_MARKS = ("announced", "stopped", "formed", "started", "stepping", "stepped")
+
+
+def stages_s(incident: Incident) -> dict[str, float]:
+    """Seconds of each stage that is over. Marks that arrive out of order count as no time at all."""
+    marks = incident.marks
+    return {
+        name: max(0.0, marks[end] - marks[begin]) for name, begin, end in _STAGES if begin in marks and end in marks
+    }
+
+
+def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidence: Iterable[str] = ()) -> Incident:
+    """Begin an incident of the job's present generation; `fault_s` is when the fault struck, as far as known."""
+    incident = Incident(
+        id=cluster.next_incident,
+        user=job.user,
+        run_id=job.run_id,
+        kind=kind,
+        generation=job.world.generation if job.world else job.generation,
+        opened_unix_s=cluster.now_s + cluster.unix_offset_s,
+        nodes=job.world.nodes if job.world else tuple(job.members),
+        step=job.table.top_step(),
+    )
+    cluster.next_incident += 1
+    cluster.incidents[incident.id] = incident
+    incident.marks["fault"] = min(fault_s, cluster.now_s)
+    incident.marks["suspected"] = cluster.now_s
+    incident.evidence.extend(evidence)
+    cluster.incident_changed(incident)
+    return incident
+
+
+def add_failure(incident: Incident, failure: Failure) -> bool:
+    """Take in a rank's end, or what is newly known of it. True if that changed anything."""
+    known = incident.failures.get(failure.rank)
+    if known is not None:
+        # The stamp of an exception comes first, the exit code a second later: keep the earlier time and all words.
+        failure = replace(
+            failure,
+            ended_s=known.ended_s,
+            error_type=known.error_type or failure.error_type,
+            error_message=known.error_message or failure.error_message,
+            killed_by_agent=failure.killed_by_agent if known.exit_code is None else known.killed_by_agent,
+        )
+        if failure == known:
+            return False
+    incident.failures[failure.rank] = failure
+    if known is None:
+        incident.marks["fault"] = min(incident.marks["fault"], failure.ended_s)
+        incident.tell(failure.ended_s, failure.words())
+    return True
+
+
+def decide(cluster: Cluster, incident: Incident, verdict: Verdict) -> None:
+    incident.verdict = verdict
+    incident.marks["verdict"] = cluster.now_s
+    incident.state = "recovering" if verdict.action in {"restart", "evict"} else incident.state
+    who = ", ".join([*(f"rank {rank}" for rank in verdict.ranks), *verdict.nodes]) or "nobody"
+    incident.tell(cluster.now_s, f"verdict: {verdict.fault_class}, {who}: {verdict.reason} -> {verdict.action}")
+    cluster.incident_changed(incident)
+    cluster.say(
+        "warning",
+        f"{incident.run_id}: {verdict.fault_class}, {who} -> {verdict.action}: {verdict.reason}",
+        job=incident.run_id,
+        incident=str(incident.id),
+    )
+
+
+def mark(cluster: Cluster, job: Job, name: str, line: str, at_s: float | None = None) -> None:
+    """Note a stage of the recovery on every open incident of the job. A new announcement begins the marks anew."""
+    for incident in open_of(cluster, job):
+        if name == "announced":
+            if "announced" in incident.marks:
+                for later in _RECOVERY_MARKS[1:]:
+                    incident.marks.pop(later, None)
+            else:
+                incident.marks["announced"] = cluster.now_s
+            incident.new_generation = job.generation
+        else:
+            incident.marks.setdefault(name, cluster.now_s if at_s is None else at_s)
+        incident.tell(cluster.now_s if at_s is None else at_s, line)
+        cluster.incident_changed(incident)
+
+
+def close(cluster: Cluster, incident: Incident, line: str) -> None:
+    incident.state = "closed"
+    incident.tell(cluster.now_s, line)
+    cluster.incident_changed(incident)
+
+
+def close_all(cluster: Cluster, job: Job, line: str) -> None:
+    """Close those that have their verdict; the others close as soon as they have."""
+    for incident in open_of(cluster, job):
+        if incident.verdict is not None:
+            close(cluster, incident, line)
+            job.open.remove(incident.id)
+
+
+def open_of(cluster: Cluster, job: Job) -> list[Incident]:
+    return [cluster.incidents[number] for number in job.open]

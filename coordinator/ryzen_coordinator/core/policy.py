@@ -1,0 +1,47 @@
+"""What is done about a verdict: the least that helps, with the rule in words.
+
+exit, oom, unknown   restart in place: the nodes are not to blame
+hang                 restart in place; the agent kills what does not move
+node_lost            evict: a spare takes the group rank, else the world shrinks; none while it must wait
+network              none: the job still steps, so the node lives
+the job's own fault  stop
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ryzen_coordinator.core.blame import Verdict
+from ryzen_coordinator.core.rendezvous import Plan
+
+
+def for_exit(verdict: Verdict, stop_reason: str | None) -> Verdict:
+    """Restart, unless a brake or the job's own fault says that this cannot help."""
+    if stop_reason is not None:
+        return replace(verdict, action="stop", reason=_joined(verdict.reason, stop_reason))
+    return replace(verdict, action="restart")
+
+
+def for_hang(verdict: Verdict, stop_reason: str | None) -> Verdict:
+    return for_exit(verdict, stop_reason)
+
+
+def for_node_loss(verdict: Verdict, before: tuple[str, ...], plan: Plan, minimum: int, stop: str | None) -> Verdict:
+    """`before`: the world that lost the node; `plan`: the one to come."""
+    if stop is not None:
+        return replace(verdict, action="stop", reason=_joined(verdict.reason, stop))
+    if len(plan.wanted) < minimum:
+        return replace(verdict, action="none", reason=_joined(verdict.reason, plan.reason))
+    promoted = [node for node in plan.wanted if node not in before]
+    if promoted:
+        return replace(verdict, action="evict", reason=_joined(verdict.reason, f"spare {', '.join(promoted)} promoted"))
+    return replace(verdict, action="evict", reason=_joined(verdict.reason, f"goes on with {len(plan.wanted)} nodes"))
+
+
+def advise(verdict: Verdict) -> Verdict:
+    """The rule may only say what it would do."""
+    return replace(verdict, action="advise")
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,186 @@
+"""Progress of the ranks of one generation, in arrays: looking at 131,072 ranks is one vectorised pass.
+
+The index is the global rank. Times are core time: an observation "quiet for 0.4 s" that arrives at 100.0 becomes
+"changed at 99.6", so nothing has to be counted up afterwards and a silent node's figures simply stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ryzen_coordinator.core.events import RankSeen
+from ryzen_coordinator.core.gaps import START, Gaps
+from ryzen_coordinator.core.settings import CoreSettings
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_FROZEN_STATES = frozenset("TtZ")
+NEVER = -np.inf
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One look at all ranks: which are frozen for too long, and whether every rank is silent for too long."""
+
+    frozen: tuple[int, ...]
+    all_silent: bool
+    quiet_s: float
+    limit_s: float
+
+
+@dataclass(slots=True)
+class ProgressTable:
+    """Arrays by global rank. Unseen ranks are neither alive nor ended."""
+
+    generation: int
+    nodes: list[str]
+    sections: list[str] = field(default_factory=lambda: [START])
+    alive: Flags = field(init=False)
+    ended: Flags = field(init=False)
+    attached: Flags = field(init=False)
+    node: Integers = field(init=False)
+    pid: Integers = field(init=False)
+    step: Integers = field(init=False)
+    steps_done: Integers = field(init=False)
+    section: Integers = field(init=False)
+    changed_s: Floats = field(init=False)
+    born_s: Floats = field(init=False)
+    began_s: Floats = field(init=False)
+    frozen_since_s: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, kind, empty in _COLUMNS:
+            setattr(self, name, np.full(0, empty, dtype=kind))
+
+    def reserve(self, ranks: int) -> None:
+        """Make room for ranks 0 .. ranks-1."""
+        more = ranks - len(self.alive)
+        if more <= 0:
+            return
+        for name, kind, empty in _COLUMNS:
+            setattr(self, name, np.concatenate([getattr(self, name), np.full(more, empty, dtype=kind)]))
+
+    def observe(self, node: str, seen: RankSeen, now_s: float) -> None:
+        """Take in one rank of this generation."""
+        rank = seen.rank
+        self.reserve(rank + 1)
+        was_alive = bool(self.alive[rank])
+        self.node[rank] = self._node_index(node)
+        self.alive[rank] = seen.life != "exited"
+        self.ended[rank] = seen.life == "exited"
+        self.attached[rank] = seen.attached
+        if not was_alive or self.pid[rank] != seen.pid:
+            self.born_s[rank] = now_s
+            self.changed_s[rank] = now_s
+        self.pid[rank] = seen.pid
+        frozen = seen.life != "exited" and seen.process_state in _FROZEN_STATES and seen.process_state != ""
+        self.frozen_since_s[rank] = now_s - seen.process_state_s if frozen else NEVER
+        progress = seen.progress
+        if progress is not None:
+            self.step[rank] = progress.step
+            self.steps_done[rank] = progress.steps_done
+            self.section[rank] = self._section_index(progress.section)
+            self.changed_s[rank] = now_s - progress.quiet_s
+            self.began_s[rank] = now_s - progress.step_age_s
+
+    def sweep(self, gaps: Gaps, silent_nodes: set[str], settings: CoreSettings, now_s: float) -> Sweep:
+        """Which living ranks are frozen for longer than the limit of their section, and whether all are silent.
+
+        Ranks of silent nodes are left out: their figures are old, not their ranks.
+        """
+        looked = self.alive & self._on_live_nodes(silent_nodes)
+        if not looked.any():
+            return Sweep((), False, 0.0, settings.gap_unknown_s)
+        limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
+        quiet = now_s - self.changed_s
+        over = quiet > limits[self.section]
+        frozen = looked & over & np.isfinite(self.frozen_since_s)
+        last = int(np.argmin(np.where(looked, quiet, np.inf)))
+        return Sweep(
+            frozen=tuple(int(rank) for rank in np.flatnonzero(frozen)),
+            all_silent=bool(over[looked].all()),
+            quiet_s=float(quiet[last]),
+            limit_s=float(limits[self.section[last]]),
+        )
+
+    def frozen_for(self, seconds: float, silent_nodes: set[str], now_s: float) -> tuple[int, ...]:
+        """Living ranks that have been stopped for so long, whatever their pages say."""
+        stopped = self.alive & self._on_live_nodes(silent_nodes) & (now_s - self.frozen_since_s > seconds)
+        return tuple(int(rank) for rank in np.flatnonzero(stopped & np.isfinite(self.frozen_since_s)))
+
+    def others_silent(self, node: str, gaps: Gaps, settings: CoreSettings, now_s: float) -> bool:
+        """True if every living rank outside `node` is silent for longer than its limit."""
+        others = self.alive & (self.node != self._node_index(node))
+        if not others.any():
+            return False
+        limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
+        return bool((now_s - self.changed_s > limits[self.section])[others].all())
+
+    def others_step(self, node: str) -> int:
+        """The newest step outside `node`; -1 if there is none."""
+        steps = self.step[self.node != self._node_index(node)]
+        return int(steps.max()) if steps.size else -1
+
+    def ranks_of(self, node: str) -> tuple[int, ...]:
+        return tuple(int(rank) for rank in np.flatnonzero(self.node == self._node_index(node)))
+
+    def node_of(self, rank: int) -> str:
+        return self.nodes[int(self.node[rank])]
+
+    def top_step(self) -> int | None:
+        """The newest step any rank is in; None if no rank says."""
+        top = int(self.step.max()) if self.step.size else -1
+        return top if top >= 0 else None
+
+    def top_steps_done(self) -> int:
+        return int(self.steps_done.max()) if self.steps_done.size else 0
+
+    def all_alive_since_s(self, world_size: int) -> float | None:
+        """When the last of the ranks was born, if all of them live now or have lived."""
+        if len(self.alive) < world_size or not (self.alive | self.ended).all():
+            return None
+        return float(self.born_s.max())
+
+    def first_step_began_s(self) -> float | None:
+        stepping = self.step >= 0
+        return float(self.began_s[stepping].min()) if stepping.any() else None
+
+    def _on_live_nodes(self, silent_nodes: set[str]) -> Flags:
+        indexes = [index for index, name in enumerate(self.nodes) if name in silent_nodes]
+        return ~np.isin(self.node, indexes) if indexes else np.ones(len(self.alive), dtype=np.bool_)
+
+    def _node_index(self, node: str) -> int:
+        return _index(self.nodes, node)
+
+    def _section_index(self, section: str) -> int:
+        return _index(self.sections, section)
+
+
+_COLUMNS: tuple[tuple[str, type[np.generic], float], ...] = (
+    ("alive", np.bool_, False),
+    ("ended", np.bool_, False),
+    ("attached", np.bool_, False),
+    ("node", np.int64, -1),
+    ("pid", np.int64, 0),
+    ("step", np.int64, -1),
+    ("steps_done", np.int64, 0),
+    ("section", np.int64, 0),
+    ("changed_s", np.float64, NEVER),
+    ("born_s", np.float64, NEVER),
+    ("began_s", np.float64, NEVER),
+    ("frozen_since_s", np.float64, NEVER),
+)
+
+
+def _index(names: list[str], name: str) -> int:
+    """The place of `name`, appended if it is new. Few names: a list beats a second table to keep in step."""
+    try:
+        return names.index(name)
+    except ValueError:
+        names.append(name)
+        return len(names) - 1

@@ -1,0 +1,222 @@
+"""Taking in what a node reports: who it is, which jobs it sees, how their ranks fare.
+
+Everything is a level, so a report is taken in by replacing what was known. A job or a world that nobody here
+remembers (a lost journal) but that runs out there is adopted as it is: never hurt a healthy run.
+"""
+
+from __future__ import annotations
+
+from ryzen_coordinator.core import incidents, lifecycle
+from ryzen_coordinator.core.events import Hello, JobSeen, NodeGone, NodeReport
+from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES, OVER, can
+from ryzen_coordinator.core.progress import ProgressTable
+from ryzen_coordinator.core.state import Cluster, Job, Member, Node, World
+
+
+def attach(cluster: Cluster, report: NodeReport) -> Node | None:
+    """The node that reports, with its stream brought up to date; None for a report of a stream that is over."""
+    node = cluster.nodes.get(report.node)
+    if node is None:
+        node = Node(report.node, report.hello or Hello(report.node), heard_s=cluster.now_s)
+        cluster.nodes[report.node] = node
+    if report.hello is not None and report.stream >= node.stream:
+        node.hello = report.hello
+        node.stream = report.stream
+        node.seq = -1
+        node.connected = True
+        node.said_goodbye = False
+        node.sent = None
+        cluster.stale.add(node.name)
+        _greet(cluster, node)
+    if report.stream != node.stream or report.seq <= node.seq:
+        return None
+    node.seq = report.seq
+    node.heard_s = cluster.now_s
+    node.clock_offset_s = report.clock_offset_s
+    if node.phase == "suspect":
+        cluster.node_moves(node, "returned")
+    return node
+
+
+def _greet(cluster: Cluster, node: Node) -> None:
+    if node.phase == "retired":
+        cluster.node_moves(node, "returned")
+    if node.phase == "joining":
+        cluster.node_moves(node, "attached")
+    cluster.say("info", f"{node.name} is connected ({node.hello.host} {node.hello.address})", node=node.name)
+
+
+def gone(cluster: Cluster, event: NodeGone) -> None:
+    """A stream has ended. Silence counts from the last report; what it means is the detectors' to say."""
+    node = cluster.nodes.get(event.node)
+    if node is None or node.stream != event.stream:
+        return
+    node.connected = False
+    node.said_goodbye = event.goodbye
+    for job in cluster.jobs.values():
+        if node.name in job.members:
+            _note_silence(job, job.members[node.name])
+            cluster.job_changed(job, keep=False)
+    cluster.say("info", f"{node.name} is disconnected{': ' + event.reason if event.reason else ''}", node=node.name)
+
+
+def _note_silence(job: Job, member: Member) -> None:
+    if member.silence_step is None and job.formed:
+        member.silence_step = job.table.others_step(member.node)
+
+
+def note_silences(cluster: Cluster, job: Job) -> None:
+    """Remember how far the others were when a node fell silent: further steps will acquit it."""
+    for member in job.members.values():
+        if member.silence_step is None and cluster.silent(member):
+            _note_silence(job, member)
+
+
+def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tuple[Job, Member]:
+    """Take in one job of a report."""
+    job = _job_for(cluster, node, seen)
+    member = job.members.get(node.name)
+    if member is None:
+        member = Member(node.name, seen, cluster.now_s, cluster.now_s)
+        job.members[node.name] = member
+        cluster.stale.update(job.members)
+    changed_handler = member.seen.handler != seen.handler or member.seen.join != seen.join
+    if seen.handler == "absent" and member.seen.handler != "absent":
+        # The handler has lost its way to the agent for a moment. What it said last still holds.
+        seen = _with_handler_of(member.seen, seen)
+    member.seen = seen
+    member.heard_s = cluster.now_s
+    member.answered = max(member.answered, answered)
+    member.silence_step = None
+    lifecycle.close_network_incident(cluster, member, f"{node.name} is back")
+    if seen.handler != "absent":
+        member.handler_s = cluster.now_s
+        job.watched = False
+        cluster.last_generation[job.key] = max(cluster.last_generation.get(job.key, 0), seen.generation)
+    if changed_handler or seen.handler == "joining":
+        _note_ready(cluster, job, member)
+    _take_figures(cluster, job, seen)
+    _adopt(cluster, job, member)
+    _take_ranks(cluster, job, member)
+    return job, member
+
+
+def _job_for(cluster: Cluster, node: Node, seen: JobSeen) -> Job:
+    job = cluster.jobs.get(seen.key)
+    if job is not None and not _is_another_run(job, node, seen):
+        return job
+    job = Job(seen.user, seen.run_id, seen.shape, cluster.now_s, watched=seen.handler == "absent")
+    cluster.jobs[seen.key] = job
+    if seen.run_id == "none" and seen.shape.max_nodes > 1:
+        job.members[node.name] = Member(node.name, seen, cluster.now_s, cluster.now_s)
+        lifecycle.refuse(
+            cluster, job, 2, 'rendezvous id "none" is torchrun\'s default and names no job: give --rdzv-id=NAME'
+        )
+    cluster.say("info", f"{seen.run_id}: new job of {seen.user or 'an unknown user'}", job=seen.run_id)
+    cluster.job_changed(job)
+    return job
+
+
+def _is_another_run(job: Job, node: Node, seen: JobSeen) -> bool:
+    """The job of that name is over, and this is a torchrun that has nothing to do with it."""
+    if job.phase not in OVER or seen.handler != "joining" or seen.generation > 0:
+        return False
+    return job.ended_pids.get(node.name) != seen.torchrun_pid
+
+
+def _with_handler_of(before: JobSeen, now: JobSeen) -> JobSeen:
+    return JobSeen(
+        run_id=now.run_id,
+        user=now.user,
+        handler=before.handler if now.torchrun_exit_code is None else "closed",
+        generation=before.generation,
+        seen_generation=before.seen_generation,
+        join_id=before.join_id,
+        store=None,
+        shape=before.shape,
+        ranks=now.ranks,
+        old_ranks_alive=now.old_ranks_alive,
+        gaps=now.gaps,
+        checkpoint_step=now.checkpoint_step if now.checkpoint_step is not None else before.checkpoint_step,
+        torchrun_pid=before.torchrun_pid,
+        torchrun_exit_code=now.torchrun_exit_code,
+    )
+
+
+def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
+    """Since when, and since which checkpoint, the node waits for a world."""
+    seen = member.seen
+    waits = seen.handler == "joining" and seen.store is not None and seen.join != member.used
+    if not waits:
+        member.ready_s = None
+    elif member.ready_s is None:
+        member.ready_s = cluster.now_s
+        member.ready_checkpoint = job.checkpoint_step
+
+
+def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+    if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
+        cluster.durable[("job", f"{job.user}/{job.run_id}")] = None
+    if seen.checkpoint_step is not None:
+        job.checkpoint_step = max(seen.checkpoint_step, job.checkpoint_step or 0)
+
+
+def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
+    table = job.table
+    if not job.formed or job.world is None or member.node not in job.world.nodes:
+        return
+    for rank in member.seen.ranks:
+        if rank.generation == table.generation:
+            table.observe(member.node, rank, cluster.now_s)
+            if rank.attached and not job.sends_progress:
+                job.sends_progress = True
+
+
+def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
+    """A world that runs out there and is newer than what we know, or one more node of one that was adopted."""
+    seen, world = member.seen, job.world
+    if seen.handler != "running" or seen.generation == 0 or job.phase in OVER:
+        return
+    newer = seen.generation > job.generation
+    another = (
+        world is not None
+        and world.store is None
+        and world.generation == seen.generation == job.generation
+        and member.node not in world.nodes
+    )
+    if not (newer or another) or not can(JOB_PHASES, job.phase, "adopted"):
+        return
+    nodes = [member.node] if newer or world is None else [*world.nodes, member.node]
+    nodes.sort(key=lambda name: min((rank.rank for rank in job.members[name].seen.ranks), default=1 << 30))
+    joins = tuple(job.members[name].seen.join for name in nodes)
+    ranks = sum(max(1, job.members[name].seen.shape.ranks_per_node) for name in nodes)
+    job.generation = seen.generation
+    job.world = World(seen.generation, tuple(nodes), joins, None, True, ranks)
+    job.slots = tuple(nodes)
+    job.go = True
+    for name in nodes:
+        job.members[name].used = job.members[name].seen.join
+    if newer:
+        job.table = ProgressTable(seen.generation, list(nodes))
+        incidents.close_all(cluster, job, f"generation {seen.generation} runs already: adopted")
+    job.move("adopted")
+    cluster.say("warning", f"{job.run_id}: adopted generation {seen.generation} on {', '.join(nodes)}", job=job.run_id)
+    cluster.job_changed(job)
+
+
+def retire(cluster: Cluster, now_s: float) -> None:
+    """Forget nodes and jobs that have been away for very long."""
+    limit = cluster.settings.forget_s
+    for key, job in list(cluster.jobs.items()):
+        if job.phase in OVER and now_s - max(job.over_s, *_heard(job), 0.0) > limit:
+            del cluster.jobs[key]
+            cluster.durable[("job", f"{job.user}/{job.run_id}")] = None
+    for node in list(cluster.nodes.values()):
+        in_job = any(node.name in job.members for job in cluster.jobs.values())
+        if now_s - node.heard_s > limit and not in_job and can(NODE_PHASES, node.phase, "forgotten"):
+            del cluster.nodes[node.name]
+            cluster.durable[("node", node.name)] = None
+
+
+def _heard(job: Job) -> list[float]:
+    return [member.heard_s for member in job.members.values()]

@@ -1,0 +1,257 @@
+"""What the core knows. Plain mutable records, changed only by the modules of the core, saved by durable.py.
+
+Three lifetimes: a `Node` lives as long as anybody speaks of it, a `Job` from its first torchrun to its end, an
+`Incident` from the first suspicion to the first new step. A `Member` is a node in the eyes of one job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
+from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, Shape
+from ryzen_coordinator.core.gaps import Gaps
+from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follow
+from ryzen_coordinator.core.progress import ProgressTable
+from ryzen_coordinator.core.rendezvous import Plan
+from ryzen_coordinator.core.settings import CoreSettings
+
+
+@dataclass(slots=True)
+class Node:
+    """One agent. `heard_s`: when it last spoke, or when we began to listen."""
+
+    name: str
+    hello: Hello
+    phase: str = "joining"
+    reason: str = ""
+    stream: int = 0
+    seq: int = -1
+    connected: bool = False
+    said_goodbye: bool = False
+    heard_s: float = 0.0
+    clock_offset_s: float = 0.0
+    sent: DesiredNode | None = None
+
+    @property
+    def barred(self) -> bool:
+        return self.phase in BARRED
+
+    @property
+    def rank_hint(self) -> int:
+        return self.hello.node_rank if self.hello.node_rank is not None else 1 << 30
+
+
+@dataclass(slots=True)
+class Member:
+    """One node as one job knows it.
+
+    `used`: the join that the last world answered; a world needs a newer one. `handler_s`: when torchrun's handler
+    was last seen there. `silence_step`: the newest step of the other nodes when this one fell silent.
+    """
+
+    node: str
+    seen: JobSeen
+    heard_s: float
+    handler_s: float
+    ready_s: float | None = None
+    ready_checkpoint: int | None = None
+    used: Join | None = None
+    answered: int = 0
+    silence_step: int | None = None
+    network_incident: int | None = None
+
+    def all_done(self, generation: int) -> bool:
+        """Every rank of the generation on this node has exited 0, or torchrun itself has."""
+        if self.seen.torchrun_exit_code is not None:
+            return self.seen.torchrun_exit_code == 0
+        ranks = [rank for rank in self.seen.ranks if rank.generation == generation]
+        enough = len(ranks) >= max(1, self.seen.shape.ranks_per_node)
+        return enough and all(rank.life == "exited" and rank.exit_code == 0 for rank in ranks)
+
+    @property
+    def torchrun_gone(self) -> bool:
+        return self.seen.handler == "closed" or self.seen.torchrun_exit_code is not None
+
+    def lives(self, below: int) -> bool:
+        """A rank of a generation below `below` lives on this node, as far as is known."""
+        if self.seen.old_ranks_alive:
+            return True
+        return any(rank.generation < below and rank.life != "exited" for rank in self.seen.ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A formed world: its nodes by group rank and the join of each that it answers. `store` None: adopted."""
+
+    generation: int
+    nodes: tuple[str, ...]
+    joins: tuple[Join, ...]
+    store: Endpoint | None
+    uniform: bool
+    ranks: int
+
+    def join_of(self, node: str) -> Join:
+        return self.joins[self.nodes.index(node)]
+
+
+@dataclass(slots=True)
+class Question:
+    """A hang that is suspected: a fresh answer is awaited from the nodes of the frozen ranks."""
+
+    inquiry: int
+    asked_s: float
+    nodes: frozenset[str]
+
+
+@dataclass(slots=True)
+class Job:
+    """(user, rendezvous id). `slots`: who holds or last held each group rank; a lost node's stays vacant."""
+
+    user: str
+    run_id: str
+    shape: Shape
+    born_s: float
+    phase: str = "forming"
+    generation: int = 0
+    announced_s: float = 0.0
+    go: bool = False
+    stopped_s: float | None = None
+    formed_s: float = 0.0
+    world: World | None = None
+    slots: tuple[str, ...] = ()
+    plan: Plan | None = None
+    members: dict[str, Member] = field(default_factory=dict)
+    table: ProgressTable = field(default_factory=lambda: ProgressTable(0, []))
+    gaps: Gaps = field(default_factory=Gaps)
+    gaps_kept_s: float = 0.0
+    inquiry: int = 0
+    question: Question | None = None
+    advised: tuple[int, ...] = ()
+    open: list[int] = field(default_factory=list)
+    checkpoint_step: int | None = None
+    restarts: int = 0
+    fruitless: int = 0
+    best_step: int = -1
+    best_checkpoint: int = -1
+    sends_progress: bool = False
+    watched: bool = False
+    stop_pids: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    exit_code: int | None = None
+    note: str = ""
+    ending_s: float = 0.0
+    over_s: float = 0.0
+    ended_pids: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> JobKey:
+        return (self.user, self.run_id)
+
+    @property
+    def formed(self) -> bool:
+        """The world of the newest generation is formed."""
+        return self.world is not None and self.world.generation == self.generation
+
+    def world_members(self) -> list[Member]:
+        if self.world is None:
+            return []
+        return [self.members[name] for name in self.world.nodes if name in self.members]
+
+    def move(self, trigger: str) -> None:
+        self.phase = follow(JOB_PHASES, self.phase, trigger)
+
+
+@dataclass(slots=True)
+class Incident:
+    """One fault, from the first suspicion to the first new step. `marks`: core times by name."""
+
+    id: int
+    user: str
+    run_id: str
+    kind: str
+    generation: int
+    opened_unix_s: float
+    nodes: tuple[str, ...] = ()
+    state: str = "open"
+    new_generation: int = 0
+    verdict: Verdict | None = None
+    marks: dict[str, float] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    timeline: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    step: int | None = None
+    resumed_step: int | None = None
+
+    @property
+    def key(self) -> JobKey:
+        return (self.user, self.run_id)
+
+    def tell(self, now_s: float, line: str) -> None:
+        """Add a line to the timeline: seconds since the fault first."""
+        self.timeline.append(f"{now_s - self.marks['fault']:8.3f} s  {line}")
+
+
+Durable: TypeAlias = tuple[Kind, str]
+"""(kind, key) of a record that must be written."""
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The whole state, and what the present step has to hand out."""
+
+    settings: CoreSettings
+    unix_offset_s: float
+    now_s: float
+    nodes: dict[str, Node] = field(default_factory=dict)
+    jobs: dict[JobKey, Job] = field(default_factory=dict)
+    incidents: dict[int, Incident] = field(default_factory=dict)
+    last_generation: dict[JobKey, int] = field(default_factory=dict)
+    next_incident: int = 1
+    next_inquiry: int = 1
+    next_version: int = 1
+    effects: list[Effect] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
+    durable: dict[Durable, None] = field(default_factory=dict)
+
+    def say(self, level: Level, text: str, **fields: str) -> None:
+        self.effects.append(Say(level, text, tuple(fields.items())))
+
+    def job_changed(self, job: Job, keep: bool = True) -> None:
+        """The desired state of the job's nodes may differ now; `keep`: and a decision must be on disk first."""
+        self.stale.update(job.members)
+        if keep:
+            self.durable[("job", f"{job.user}/{job.run_id}")] = None
+
+    def node_changed(self, node: Node) -> None:
+        self.stale.add(node.name)
+        self.durable[("node", node.name)] = None
+
+    def incident_changed(self, incident: Incident) -> None:
+        self.durable[("incident", str(incident.id))] = None
+        self.effects.append(IncidentChanged(incident.id))
+
+    def node_moves(self, node: Node, trigger: str, reason: str = "") -> None:
+        node.phase = follow(NODE_PHASES, node.phase, trigger)
+        node.reason = reason
+        self.node_changed(node)
+
+    def ask(self, job: Job) -> int:
+        """Ask every node of the job for a fresh observation; the number of the inquiry."""
+        job.inquiry = self.next_inquiry
+        self.next_inquiry += 1
+        self.stale.update(job.members)
+        return job.inquiry
+
+    def silent(self, member: Member) -> bool:
+        """The node's word on the job is older than the lease."""
+        return self.now_s - member.heard_s > self.settings.lease_s
+
+    def silent_node(self, name: str) -> bool:
+        """The node has said nothing at all for longer than the lease."""
+        return self.now_s - self.nodes[name].heard_s > self.settings.lease_s
+
+    def reachable(self, member: Member) -> bool:
+        node = self.nodes[member.node]
+        return node.connected and not self.silent(member)

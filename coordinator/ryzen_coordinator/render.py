@@ -1,0 +1,116 @@
+"""Status, nodes and incidents for people: rich tables and a few plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ryzen_protos.v1 import operator_pb2 as pb
+
+STAGES = ("detect", "blame", "stop", "rendezvous", "start", "restore", "first_step")
+
+_GOOD = {"running", "healthy", "finished", "closed"}
+_BAD = {"given_up", "quarantined", "stalled", "suspect"}
+
+
+def status(message: pb.ClusterStatus) -> RenderableType:
+    """Jobs, nodes and how many incidents are open."""
+    head = Text(f"ryzen {message.version}, up {duration(message.uptime_s)}, open incidents: {message.open_incidents}")
+    return Group(head, jobs(message.jobs), nodes(message.nodes))
+
+
+def jobs(messages: Iterable[pb.JobStatus]) -> RenderableType:
+    table = _table("job", "phase", "gen", "world", "parked", "step", "quiet / limit", "restarts", "note")
+    for job in messages:
+        step = str(job.step) if job.HasField("step") else "-"
+        if job.HasField("checkpoint_step"):
+            step += f" (saved {job.checkpoint_step})"
+        quiet = f"{job.quiet_s:.1f} / {job.stall_after_s:.1f} s" if job.sends_progress else "-"
+        world = f"{', '.join(job.world) or '-'} ({len(job.world)} of {job.min_nodes}:{job.max_nodes})"
+        restarts = f"{job.restarts} of {job.restart_budget}"
+        phase = _phase(job.phase)
+        if job.HasField("exit_code"):
+            phase.append(f" ({job.exit_code})")
+        parked = ", ".join(job.parked) or "-"
+        table.add_row(job.run_id, phase, str(job.generation), world, parked, step, quiet, restarts, job.note)
+    return table if table.row_count else Text("no job")
+
+
+def nodes(messages: Iterable[pb.NodeStatus]) -> RenderableType:
+    table = _table("node", "phase", "connected", "last word", "host", "address", "jobs", "clock", "reason")
+    for node in messages:
+        connected = Text("yes", "green") if node.connected else Text("no", "red")
+        clock = f"{node.clock_offset_s * 1000:+.0f} ms"
+        last = f"{node.silent_s:.1f} s ago"
+        where = (node.host, node.address, ", ".join(node.jobs) or "-")
+        table.add_row(node.node, _phase(node.phase), connected, last, *where, clock, node.reason)
+    return table if table.row_count else Text("no node")
+
+
+def incidents(messages: Iterable[pb.Incident]) -> RenderableType:
+    table = _table("id", "when", "job", "state", "class", "who", "action", "gen", "total", "reason")
+    for incident in messages:
+        verdict = incident.verdict
+        generations = f"{incident.generation}→{incident.new_generation or '-'}"
+        total = f"{sum(incident.stages_s.values()):.2f} s"
+        when = time.strftime("%m-%d %H:%M:%S", time.localtime(incident.opened_unix_s))
+        table.add_row(
+            str(incident.id),
+            when,
+            incident.run_id,
+            _phase(incident.state),
+            verdict.fault_class or "?",
+            who(verdict),
+            verdict.action or "-",
+            generations,
+            total,
+            verdict.reason,
+        )
+    return table if table.row_count else Text("no incident")
+
+
+def incident(message: pb.Incident) -> RenderableType:
+    """One incident whole: verdict, evidence, timeline, stages."""
+    verdict = message.verdict
+    lines = [
+        f"incident {message.id} of {message.run_id}, {message.state}, generation {message.generation}"
+        + (f" → {message.new_generation}" if message.new_generation else ""),
+        f"{verdict.fault_class or 'no verdict yet'}: {who(verdict)} → {verdict.action or '-'} "
+        f"({verdict.confidence or '-'}): {verdict.reason}",
+    ]
+    if message.HasField("step"):
+        resumed = f", resumed at {message.resumed_step}" if message.HasField("resumed_step") else ""
+        lines.append(f"struck at step {message.step}{resumed}")
+    stages = _table(*(name.replace("_", " ") for name in STAGES))
+    stages.add_row(*(f"{message.stages_s[name]:.3f} s" if name in message.stages_s else "-" for name in STAGES))
+    evidence = [f"  · {line}" for line in message.evidence]
+    timeline = [f"  {line}" for line in message.timeline]
+    text = [*lines, "evidence", *evidence, "timeline", *timeline]
+    return Group(Text("\n".join(text)), stages)
+
+
+def who(verdict: pb.Verdict) -> str:
+    ranks = f"rank {', '.join(map(str, verdict.ranks))}" if verdict.ranks else ""
+    nodes_named = ", ".join(verdict.nodes)
+    return f"{ranks} on {nodes_named}" if ranks and nodes_named else ranks or nodes_named or "nobody"
+
+
+def duration(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours} h {minute:02d} min" if hours else f"{minute} min {second:02d} s" if minute else f"{second} s"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _phase(phase: str) -> Text:
+    return Text(phase, "green" if phase in _GOOD else "red" if phase in _BAD else "yellow")

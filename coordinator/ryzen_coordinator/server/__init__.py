@@ -1,0 +1,1 @@
+"""Carries: gRPC in and out, the clock, the journal. Decides nothing."""

@@ -1,0 +1,136 @@
+"""Runs the core: gives it events and the time, and brings its effects about in their order.
+
+Every call of the core happens on the event loop, so the core sees one thing at a time. Effects go through one
+queue: what a step decided is written to the journal (in a thread; several steps share a commit) before the desired
+states of that step, or of any later one, are handed to the streams. A journal that fails is said loudly and does
+not hold up a recovery: generations are adopted from the nodes should it be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterable
+
+import structlog
+
+from ryzen_coordinator.core.core import Core
+from ryzen_coordinator.core.effects import Desire, Effect, IncidentChanged, Say
+from ryzen_coordinator.core.effects import Journal as JournalRecord
+from ryzen_coordinator.core.events import Event
+from ryzen_coordinator.core.settings import CoreSettings
+from ryzen_coordinator.errors import JournalError
+from ryzen_coordinator.journal import Journal
+from ryzen_coordinator.server.outbox import Latest, Subscribers
+from ryzen_coordinator.server.present import incident_message
+from ryzen_protos.v1 import operator_pb2 as pb
+
+TICK_S = 0.05
+_PRUNE_EVERY_S = 600.0
+
+_log = structlog.get_logger("ryzen_coordinator")
+
+
+class Driver:
+    """The one owner of the core."""
+
+    def __init__(self, settings: CoreSettings, journal: Journal) -> None:
+        now_s = time.monotonic()
+        self.session = uuid.uuid4().hex
+        self.started_s = now_s
+        self.journal = journal
+        self.core = Core(settings, journal.records(), now_s, time.time() - now_s)
+        self.incidents = Subscribers()
+        self.changes = 0
+        self._outboxes: dict[str, Latest[Desire]] = {}
+        self._queue: asyncio.Queue[list[Effect]] = asyncio.Queue()
+        self._streams = 0
+
+    def submit(self, event: Event) -> None:
+        """Take in an event now; its effects follow soon."""
+        self._enqueue(self.core.step(event, time.monotonic()))
+        self.changes += 1
+
+    def open_stream(self, node: str) -> tuple[int, Latest[Desire]]:
+        """A new connection of a node: its number, and where its desired states will appear."""
+        self._streams += 1
+        outbox: Latest[Desire] = Latest()
+        self._outboxes[node] = outbox
+        return self._streams, outbox
+
+    def repeat(self, node: str) -> None:
+        """Send the node's newest desired state again (an acknowledgement travels on it)."""
+        if (outbox := self._outboxes.get(node)) is not None:
+            outbox.put_again()
+
+    async def drain(self) -> None:
+        """Write what has been decided and not yet written."""
+        while not self._queue.empty():
+            batch = self._queue.get_nowait()
+            await self._write([effect for effect in batch if isinstance(effect, JournalRecord)])
+
+    async def run(self) -> None:
+        """Tick and carry effects until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            group.create_task(self._carry())
+            group.create_task(self._prune())
+
+    async def write_events(self, node: str, events: Iterable[tuple[int, int, str, str, dict[str, str]]]) -> bool:
+        """Keep a node's history; True once it is on disk and may be acknowledged."""
+        try:
+            await asyncio.to_thread(self.journal.write_events, node, list(events))
+        except JournalError as error:
+            _log.error(str(error))
+            return False
+        return True
+
+    def _enqueue(self, effects: list[Effect]) -> None:
+        if effects:
+            self._queue.put_nowait(effects)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            effects = self.core.tick(time.monotonic())
+            if effects:
+                self.changes += 1
+            self._enqueue(effects)
+
+    async def _carry(self) -> None:
+        while True:
+            batch = await self._queue.get()
+            while not self._queue.empty():
+                batch = batch + self._queue.get_nowait()
+            records = [effect for effect in batch if isinstance(effect, JournalRecord)]
+            if records:
+                await self._write(records)
+            for effect in batch:
+                self._hand_out(effect)
+
+    async def _write(self, records: list[JournalRecord]) -> None:
+        try:
+            await asyncio.to_thread(self.journal.write, records, time.time())
+        except JournalError as error:
+            _log.error("a decision could not be kept and would be forgotten by a restart", journal=str(error))
+
+    def _hand_out(self, effect: Effect) -> None:
+        if isinstance(effect, Desire):
+            if (outbox := self._outboxes.get(effect.node)) is not None:
+                outbox.put(effect)
+        elif isinstance(effect, IncidentChanged):
+            self.incidents.publish(self.incident(effect.incident_id))
+        elif isinstance(effect, Say):
+            getattr(_log, effect.level)(effect.text, **dict(effect.fields))
+
+    def incident(self, number: int) -> pb.Incident:
+        return incident_message(self.core.cluster.incidents[number])
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(_PRUNE_EVERY_S)
+            try:
+                await asyncio.to_thread(self.journal.prune)
+            except JournalError as error:
+                _log.error(str(error))

@@ -1,0 +1,96 @@
+"""The core's state as the messages that people and tools are shown."""
+
+from __future__ import annotations
+
+import ryzen_protos
+from ryzen_coordinator.core import incidents
+from ryzen_coordinator.core.detectors.stall import silent_nodes
+from ryzen_coordinator.core.phases import WORLD_UP
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
+from ryzen_protos.v1 import operator_pb2 as pb
+
+NO_PROGRESS = "sends no progress (the script does not call ryzen_trainer.attach): exits and lost nodes are still seen"
+
+
+def cluster_status(cluster: Cluster, uptime_s: float) -> pb.ClusterStatus:
+    return pb.ClusterStatus(
+        version=ryzen_protos.__version__,
+        uptime_s=uptime_s,
+        jobs=[_job(cluster, job) for _, job in sorted(cluster.jobs.items())],
+        nodes=[_node(cluster, node) for _, node in sorted(cluster.nodes.items())],
+        open_incidents=sum(incident.state != "closed" for incident in cluster.incidents.values()),
+    )
+
+
+def incident_message(incident: Incident) -> pb.Incident:
+    message = pb.Incident(
+        id=incident.id,
+        run_id=incident.run_id,
+        state=incident.state,
+        opened_unix_s=incident.opened_unix_s,
+        generation=incident.generation,
+        new_generation=incident.new_generation,
+        stages_s={name: round(value, 4) for name, value in incidents.stages_s(incident).items()},
+        timeline=incident.timeline,
+        evidence=incident.evidence,
+        step=incident.step,
+        resumed_step=incident.resumed_step,
+    )
+    if (verdict := incident.verdict) is not None:
+        message.verdict.CopyFrom(
+            pb.Verdict(
+                fault_class=verdict.fault_class,
+                ranks=verdict.ranks,
+                nodes=verdict.nodes,
+                action=verdict.action,
+                reason=verdict.reason,
+                confidence=verdict.confidence,
+            )
+        )
+    return message
+
+
+def _job(cluster: Cluster, job: Job) -> pb.JobStatus:
+    world = job.world.nodes if job.world is not None else ()
+    parked = sorted(name for name, member in job.members.items() if name not in world and cluster.reachable(member))
+    quiet_s, limit_s = 0.0, 0.0
+    if job.phase in WORLD_UP and job.sends_progress:
+        sweep = job.table.sweep(job.gaps, silent_nodes(cluster, job), cluster.settings, cluster.now_s)
+        quiet_s, limit_s = sweep.quiet_s, sweep.limit_s
+    note = job.note or (NO_PROGRESS if job.phase in WORLD_UP and not job.sends_progress else "")
+    return pb.JobStatus(
+        run_id=job.run_id,
+        user=job.user,
+        phase=job.phase,
+        generation=job.generation,
+        world=world,
+        parked=parked,
+        min_nodes=job.shape.min_nodes,
+        max_nodes=job.shape.max_nodes,
+        world_size=job.world.ranks if job.world is not None else 0,
+        step=job.table.top_step(),
+        quiet_s=quiet_s,
+        stall_after_s=limit_s,
+        restarts=job.restarts,
+        restart_budget=cluster.settings.restart_budget,
+        checkpoint_step=job.checkpoint_step,
+        sends_progress=job.sends_progress,
+        note=note,
+        exit_code=job.exit_code,
+    )
+
+
+def _node(cluster: Cluster, node: Node) -> pb.NodeStatus:
+    return pb.NodeStatus(
+        node=node.name,
+        phase=node.phase,
+        connected=node.connected,
+        silent_s=max(0.0, cluster.now_s - node.heard_s),
+        reason=node.reason,
+        host=node.hello.host,
+        address=node.hello.address,
+        version=node.hello.version,
+        jobs=sorted(job.run_id for job in cluster.jobs.values() if node.name in job.members),
+        clock_offset_s=node.clock_offset_s,
+        labels=dict(node.hello.labels),
+    )

@@ -1,0 +1,65 @@
+"""Options of the commands. Every one: flag > RYZEN_* environment > YAML file (--config) > default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
+from ryzen_protos import settings as base
+
+DEFAULT_ADDRESS = "127.0.0.1:7700"
+
+Seconds = Annotated[float, Field(gt=0, le=86400 * 30)]
+_DEFAULT = CoreSettings()
+
+
+class ServeSettings(base.Settings):
+    """`ryzen-coordinator serve`. The figures are explained where the core declares them (core/settings.py)."""
+
+    listen: str = Field(DEFAULT_ADDRESS, description="HOST:PORT; beyond loopback a token is needed. Port 0: any.")
+    journal: Path | None = Field(
+        None, description="The journal's file; default coordinator.sqlite in the state folder."
+    )
+    token_file: Path | None = Field(None, description="File with the node, operator and read tokens.")
+    state_dir: Path = Field(default_factory=lambda: default_state_dir(), description="Folder for journal and tokens.")
+    json_logs: bool = Field(False, description="Log lines as JSON.")
+
+    lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s
+    form_wait_s: Annotated[float, Field(ge=0, le=86400)] = _DEFAULT.form_wait_s
+    hint_wait_s: Annotated[float, Field(ge=0, le=600)] = _DEFAULT.hint_wait_s
+    rejoin_wait_s: Seconds = _DEFAULT.rejoin_wait_s
+    gap_factor: Annotated[float, Field(ge=1, le=100)] = _DEFAULT.gap_factor
+    gap_margin_s: Annotated[float, Field(ge=0.1, le=3600)] = _DEFAULT.gap_margin_s
+    gap_unknown_s: Seconds = _DEFAULT.gap_unknown_s
+    stall_floor_s: Seconds = _DEFAULT.stall_floor_s
+    restart_budget: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULT.restart_budget
+    fruitless_generations: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.fruitless_generations
+    grow: Grow = _DEFAULT.grow
+    hang_mode: Mode = _DEFAULT.hang_mode
+    node_loss_mode: Mode = _DEFAULT.node_loss_mode
+
+    def journal_path(self) -> Path:
+        return self.journal if self.journal is not None else self.state_dir / "coordinator.sqlite"
+
+    def core(self) -> CoreSettings:
+        """The part that the decisions depend on."""
+        return CoreSettings(**{f.name: getattr(self, f.name) for f in fields(CoreSettings) if hasattr(self, f.name)})
+
+
+class ClientSettings(base.Settings):
+    """The other commands: which coordinator, and by what right."""
+
+    coordinator: str = Field(DEFAULT_ADDRESS, description="HOST:PORT of the coordinator.")
+    token: str | None = Field(None, description="The operator or read token.")
+    token_file: Path | None = Field(None, description="A file whose only line is the token, or a coordinator's own.")
+
+
+def default_state_dir() -> Path:
+    """$XDG_STATE_HOME/ryzen, else ~/.local/state/ryzen."""
+    given = os.environ.get("XDG_STATE_HOME")
+    return Path(given) / "ryzen" if given else Path.home() / ".local" / "state" / "ryzen"
