@@ -17,6 +17,7 @@ Generators are restored last: making a data loader's iterator draws from torch's
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,7 +261,9 @@ class Checkpointer:
     def _torch_call(self, act: Callable[[], object]) -> None:
         """DCP raises its exception, no subclass of Exception, on all ranks alike."""
         try:
-            act()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is fine
+                act()
         except CheckpointException as error:
             causes = [pair[0] for pair in error.failures.values()]
             telling = next((each for each in causes if isinstance(each, OSError)), causes[0])
