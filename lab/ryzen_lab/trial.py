@@ -121,7 +121,7 @@ class Trial:
             "digest_comparable": measure.world_kept(cluster.observer.record),
             "exit_code": next((code for code in codes if code), 0),
             "torchrun_exit_codes": exits,
-            "end_spread_s": _end_spread(cluster),
+            "end_s": _end_s(cluster),
             "load_average": round(load, 2),
             "cpus": os.cpu_count(),
         }
@@ -256,9 +256,9 @@ def _fault(struck: list[dict[str, Any]]) -> dict[str, Any]:
     return struck[0] if len(struck) == 1 else {**struck[0], "all": struck}
 
 
-def _end_spread(cluster: Cluster) -> float | None:
-    """Seconds between the end of the first rank that was through and that of the last torchrun."""
+def _end_s(cluster: Cluster) -> float | None:
+    """Seconds between the end of the last rank and that of the last torchrun, spares included."""
     record = cluster.observer.record
     ranks = [each.died_ns for each in record.ranks if each.finished and each.died_ns]
     torchruns = [each.died_ns for each in record.services if each.what == "torchrun" and each.died_ns]
-    return round((max(torchruns) - min(ranks)) / 1e9, 3) if ranks and torchruns else None
+    return round((max(torchruns) - max(ranks)) / 1e9, 3) if ranks and torchruns else None
