@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ryzen_agent import procfs, record
@@ -72,10 +73,10 @@ class Scout:
 
     def find(self, loop: asyncio.AbstractEventLoop, hooks: Hooks, jobs: dict[str, Job]) -> None:
         """Add ranks to `jobs`, making the job where there is none."""
-        for path in (self._folder / "jobs").glob("*/rank-*.beat"):
+        for path in self._pages(jobs):
             run_id = path.parent.name
             job = jobs.get(run_id)
-            if (job is not None and job.torchrun is not None) or (header := self._new_header(path)) is None:
+            if (header := self._new_header(path)) is None:
                 continue
             uid = procfs.owner_of(header.pid)
             if header.run_id != run_id or uid is None or not procfs.is_alive(header.pid, header.start_ticks):
@@ -84,6 +85,17 @@ class Scout:
                 job = jobs[run_id] = Job(run_id, procfs.user_name(uid), uid, self._folder, loop, hooks)
             identity = RankIdentity(run_id, header.generation, header.rank, header.local_rank)
             job.add(FoundRank(identity, header.pid, header.start_ticks), time.monotonic())
+
+    def _pages(self, jobs: dict[str, Job]) -> Iterator[Path]:
+        """Pages of jobs without a torchrun that is watched. Without any, one listing of a folder a second."""
+        try:
+            folders = list((self._folder / "jobs").iterdir())
+        except OSError:
+            return
+        for folder in folders:
+            job = jobs.get(folder.name)
+            if job is None or job.torchrun is None:
+                yield from folder.glob("rank-*.beat")
 
     def _new_header(self, path: Path) -> Header | None:
         """The header of a page that was not looked at before and may be believed."""

@@ -120,11 +120,13 @@ class Agent:
     def _look(self, now_s: float, thorough: bool) -> None:
         for job in self._jobs.values():
             before = len(job.ranks)
-            if job.scan(now_s, thorough):
+            news = job.scan(now_s, thorough)
+            if news:
                 self._upstream.dirty()
                 if len(job.ranks) != before:
                     self._save(job)
-            self._act(job, now_s)
+            if news or thorough:
+                self._act(job, now_s)
 
     def _nudged(self) -> None:
         self._look(time.monotonic(), thorough=True)
@@ -240,7 +242,7 @@ class Agent:
         now_s = time.monotonic()
         inquired = self._desire.take(state, now_s)
         self._spool.acknowledge(state.acked_event_id)
-        self._look(now_s, thorough=inquired)
+        self._look(now_s, thorough=True)
         if inquired:
             self._upstream.dirty()
 

@@ -70,7 +70,7 @@ class PageTrack:
         self.checkpoint_step: int | None = None
         self.changed_ns = born_ns or 0
         self._born_ns = born_ns
-        self._looked_ns = 0
+        self._stamp = b""
         self._tainted = False
         self._last_event = 0
 
@@ -78,20 +78,31 @@ class PageTrack:
     def header(self) -> Header:
         return self.reader.header
 
-    def look(self, now_ns: int, gaps: Gaps, halted: bool) -> bool:
-        """Read it. `halted`: a rank of the job is stopped on this node. True for the first record or a failure."""
+    def has_changed(self) -> bool:
+        """Whether there is anything new to look at."""
+        stamp = self.reader.stamp()
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        return True
+
+    def taint(self) -> None:
+        """A rank of the job is stopped on this node: the present silence of this page is no measure."""
+        self._tainted = True
+
+    def look(self, now_ns: int, last_look_ns: int, gaps: Gaps, halted: bool) -> bool:
+        """Read the page after it has changed. True for the first record or a failure stamp."""
         self._tainted |= halted
         news = False
         progress = self.reader.progress()
         last = self.progress
         if progress is not None and (last is None or progress.sequence != last.sequence):
             news = last is None
-            self._count(last, progress, now_ns, gaps)
+            self._count(last, progress, now_ns, last_look_ns, gaps)
             moved = last is None or progress.entered_ns != last.entered_ns
             self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns
             self.progress = progress
             self._tainted = halted
-        self._looked_ns = now_ns
         if self.failure is None and (failure := self.reader.failure()) is not None:
             self.failure = failure
             news = True
@@ -107,7 +118,7 @@ class PageTrack:
                 news = True
         return news
 
-    def _count(self, last: Progress | None, progress: Progress, now_ns: int, gaps: Gaps) -> None:
+    def _count(self, last: Progress | None, progress: Progress, now_ns: int, last_look_ns: int, gaps: Gaps) -> None:
         now_s = now_ns / 1e9
         if last is None:
             if self._born_ns is not None and not self._tainted and progress.sequence == 1:
@@ -116,7 +127,7 @@ class PageTrack:
         gaps.step(max(progress.steps_done - last.steps_done, 0))
         if not self._tainted:
             records = progress.sequence - last.sequence
-            gap_s = silence_s(self.changed_ns, self._looked_ns, progress.entered_ns, records)
+            gap_s = silence_s(self.changed_ns, last_look_ns, progress.entered_ns, records)
             gaps.add(last.section, gap_s, now_s)
 
 

@@ -43,6 +43,8 @@ class Rank:
     exit_code: int | None = None
     killed: bool = False
     page: PageTrack | None = None
+    seen_without_page: bool = False
+    """The agent saw it begin, so the silence before its first record can be measured."""
 
     @property
     def alive(self) -> bool:
@@ -86,6 +88,7 @@ class Job:
     handler_lost_at_s: float = 0.0
     finder: RankFinder | None = None
     hurry_until_s: float = 0.0
+    scanned_ns: int = 0
 
     # ------------------------------------------------------------- torchrun and its handler
 
@@ -108,7 +111,7 @@ class Job:
         changed = not self.handler_connected or update != self.handler
         if self.handler is None or update.generation != self.handler.generation:
             self.hurry_until_s = now_s + 2.0  # ranks are about to be started
-        self.handler, self.handler_connected = update, True
+        self.handler, self.handler_connected, self.torchrun_pid = update, True, update.torchrun_pid
         return changed
 
     def handler_lost(self, now_s: float) -> None:
@@ -139,13 +142,22 @@ class Job:
     def scan(self, now_s: float, thorough: bool) -> bool:
         """Look at children, states and pages. `thorough` also at rare things. True where something matters."""
         news = self._find_ranks(now_s, thorough)
+        alive = [rank for rank in self.ranks if rank.exited_at_s is None]
+        changed = [rank for rank in alive if rank.page is not None and rank.page.has_changed()]
+        for rank in alive:
+            # A page that changed within the last tenth of a second was not written by a stopped process.
+            if thorough or rank not in changed or rank.state in procfs.HALTED_STATES:
+                news |= self._look_at_state(rank, now_s)
         now_ns = int(now_s * 1e9)
-        for rank in self.ranks:
-            news |= self._look_at_state(rank, now_s)
-        halted = any(rank.alive and rank.state in procfs.HALTED_STATES for rank in self.ranks)
-        for rank in self.ranks:
-            if rank.alive:
-                news |= self._look_at_page(rank, now_ns, halted, thorough)
+        halted = any(rank.state in procfs.HALTED_STATES for rank in alive)
+        for rank in alive:
+            if rank.page is None:
+                news |= self._find_page(rank, now_ns)
+            elif halted:
+                rank.page.taint()
+        for rank in changed if not thorough else alive:
+            news |= self._look_at_page(rank, now_ns, halted, thorough)
+        self.scanned_ns = now_ns
         return news
 
     def facts(self, now_s: float, coordinator_connected: bool) -> JobFacts:
@@ -222,7 +234,7 @@ class Job:
         rank = self._new_rank(found)
         rank.exited_at_s, rank.exit_code, rank.killed, rank.state = now_s, exit_code, killed, "X"
         self.ranks.append(rank)
-        self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
+        self._find_page(rank, int(now_s * 1e9))
 
     def _new_rank(self, found: FoundRank) -> Rank:
         page = run_dir.beat_page(self.folder, self.run_id, found.identity.local_rank)
@@ -241,7 +253,7 @@ class Job:
         self.ranks = keep
 
     def _find_ranks(self, now_s: float, thorough: bool) -> bool:
-        if self.finder is None:
+        if self.finder is None or not (thorough or now_s < self.hurry_until_s or self.awaits_ranks()):
             return False
         added = [self.add(found, now_s) for found in self.finder.find(now_s, thorough)]
         return any(rank is not None for rank in added)
@@ -259,26 +271,33 @@ class Job:
         return matters
 
     def _look_at_page(self, rank: Rank, now_ns: int, halted: bool, thorough: bool) -> bool:
-        first = rank.page is None
-        if first:
-            who = rank.identity
-            reader = rank.finder.find(who.generation, who.local_rank, who.run_id, None if who.generation else rank.pid)
-            if reader is None:
-                return False
-            young = rank.born_ns is not None and now_ns - rank.born_ns < 1e9
-            rank.page = PageTrack(reader, rank.born_ns if young or rank.state_since_s * 1e9 < now_ns else None)
-        assert rank.page is not None  # noqa: S101 - made above
-        news = rank.page.look(now_ns, self.gaps, halted)
-        if thorough or first:
+        if rank.page is None:
+            return False
+        news = rank.page.look(now_ns, self.scanned_ns, self.gaps, halted)
+        if thorough:
             news |= rank.page.look_at_events()
-        return news or first
+        return news
+
+    def _find_page(self, rank: Rank, now_ns: int) -> bool:
+        """True where the rank's page is there now; it is read at once."""
+        who = rank.identity
+        reader = rank.finder.find(who.generation, who.local_rank, who.run_id, None if who.generation else rank.pid)
+        if reader is None:
+            rank.seen_without_page = True
+            return False
+        rank.page = PageTrack(reader, rank.born_ns if rank.seen_without_page else None)
+        self._look_at_page(rank, now_ns, halted=False, thorough=True)
+        return True
 
     def _rank_ended(self, process: Process) -> None:
         now_s = time.monotonic()
         for rank in self.ranks:
             if rank.process is process:
                 rank.exited_at_s, rank.exit_code, rank.state = now_s, process.exit_code, "X"
-                self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
+                if rank.page is None:
+                    self._find_page(rank, int(now_s * 1e9))
+                else:
+                    self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
                 self.hooks.event("rank_exit", self.run_id, _exit_fields(rank))
         self.hooks.changed(self)
 

@@ -17,6 +17,10 @@ UNDECIDED_S = 5.0
 """How long a child without a rank's environment is looked at again; the time from fork to exec is far shorter."""
 
 
+LIST_BYTES = 4096
+"""Of the list of children, some five hundred of them. More ranks on one node are found by the thorough look."""
+
+
 @dataclass(frozen=True, slots=True)
 class RankIdentity:
     run_id: str
@@ -62,7 +66,7 @@ class RankFinder:
     def find(self, now: float, thorough: bool = False) -> list[FoundRank]:
         """Ranks that were not found before. `thorough` also looks at children of torchrun's other threads."""
         try:
-            text = os.pread(self._children, 65536, 0)
+            text = os.pread(self._children, LIST_BYTES, 0)
         except OSError:
             return []
         undecided = any(until > now for until in self._known.values())

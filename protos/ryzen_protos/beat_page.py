@@ -84,6 +84,7 @@ RING_SECTIONS = 8
 
 _PREFIX = struct.Struct("<8sHHII")  # magic, version, reserved, JSON bytes, CRC of the JSON
 _CRC = struct.Struct("<I")
+_SEQUENCE = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<QQQHHQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
 _STEP = struct.Struct("<QQQQd8fQ")
@@ -196,14 +197,17 @@ class BeatReader:
         self._names: dict[int, str] = {}
         self._newest: tuple[Any, ...] | None = None
 
+    def stamp(self) -> bytes:
+        """Differs whenever progress or failure do: compared before anything is decoded, for a tenth of the cost."""
+        return self._read(_SLOTS_AT, _FAILURE_AT + _FAILURE_BYTES - _SLOTS_AT)
+
     def progress(self) -> Progress | None:
         """The newest whole record; None before the first. Never older than one returned before."""
         for _attempt in range(3):  # both slots are torn at once only if the writer stored two records meanwhile
-            raw = self._read(_SLOTS_AT, 2 * _SLOT_BYTES)
-            found = [_checked(_PROGRESS, raw, slot * _SLOT_BYTES) for slot in (0, 1)]
-            whole = [values for values in (*found, self._newest) if values is not None]
-            self._newest = max(whole, key=_sequence, default=None)
-            if any(found):
+            found = self._newest_slot(self._read(_SLOTS_AT, 2 * _SLOT_BYTES))
+            if found is not None:
+                if self._newest is None or found[0] > self._newest[0]:
+                    self._newest = found
                 break
         return self._as_progress(self._newest) if self._newest is not None else None
 
@@ -260,11 +264,23 @@ class BeatReader:
             self._names[index] = _text(raw[4:].rstrip(b"\0"))
         return self._names.get(index)
 
+    def _newest_slot(self, raw: bytes) -> tuple[Any, ...] | None:
+        """The whole record with the higher sequence number; None where both slots are torn or empty."""
+        sequences = _SEQUENCE.unpack_from(raw)[0], _SEQUENCE.unpack_from(raw, _SLOT_BYTES)[0]
+        newer, older = (0, _SLOT_BYTES) if sequences[0] > sequences[1] else (_SLOT_BYTES, 0)
+        return _checked(_PROGRESS, raw, newer) or _checked(_PROGRESS, raw, older)
+
     def _as_progress(self, values: tuple[Any, ...]) -> Progress:
         sequence, step, done, section, given, entered, started, tokens, samples, *measured = values
-        optional = [value if given & 1 << bit else None for bit, value in enumerate(measured)]
-        name = self._section(section) or ""
-        return Progress(sequence, step, done, name, entered, started, tokens, samples, *optional)
+        loss, grad_norm, learning_rate, flops = measured
+        return Progress(
+            sequence, step, done, self._names.get(section) or self._section(section) or "", entered, started,
+            tokens, samples,
+            loss if given & _HAS_LOSS else None,
+            grad_norm if given & _HAS_GRAD_NORM else None,
+            learning_rate if given & _HAS_LR else None,
+            flops if given & _HAS_FLOPS else None,
+        )  # fmt: skip
 
 
 def given_bits(loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None) -> int:
@@ -350,10 +366,6 @@ def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] 
     if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
         return None
     return layout.unpack_from(raw, at)
-
-
-def _sequence(values: tuple[Any, ...]) -> int:
-    return int(values[0])
 
 
 def _text(raw: bytes) -> str:
