@@ -136,11 +136,11 @@ def test_a_sharded_training_resumes_exactly_and_on_fewer_ranks(start: Start, tmp
     expected = digest(start("whole", 4, *sharded, f"training.checkpoint.folder={whole}", "training.steps=8").wait())
     for each in whole.glob("step-00000004-*"):
         shutil.copytree(each, half / each.name)
-    sharded = (*sharded, f"training.checkpoint.folder={half}")
-    log = start("resumed", 4, *sharded, "training.steps=8").wait()
+    resumed = (*sharded, f"training.checkpoint.folder={half}")
+    log = start("resumed", 4, *resumed, "training.steps=8").wait()
     assert "resumes at step 4" in log
     assert digest(log) == expected
-    log = start("fewer", 2, *sharded, "training.steps=12").wait()
+    log = start("fewer", 2, *resumed, "training.steps=12").wait()
     assert re.search(r"resumes at step 8 from \S+ \(of 4 ranks\) on 2 ranks, accumulating 4", log), log
     assert digest(log)[0] == 12
 
