@@ -12,8 +12,10 @@
 - restore: until the last of them has loaded an optimizer state (0 where none is loaded).
 - first_step: until the first optimizer step of the new world.
 
-`known_to_exec_s` is stop + rendezvous: what a control path costs. Without a coordinator's word (stock c10d, bare
-torchrun) detection is the first death of a process that the fault itself did not strike.
+`known_to_exec_s` is what the control path costs: from the moment the fault was known until the last new exec. It
+was known with the first message; only of a lost node, with the verdict: until then its peers had failed, no more.
+Without a coordinator's word (stock c10d, bare torchrun) detection is the first death of a process that the fault
+itself did not strike.
 """
 
 from __future__ import annotations
@@ -91,14 +93,15 @@ def figures(record: Record) -> dict[str, Any]:
     told = _told(record, at.fault) if at else []
     verdicts = _verdicts(told)
     digest, agree = state_digest(record)
-    known = at is not None and at.detected is not None and at.execed is not None
+    lost_node = bool(verdicts) and verdicts[0]["class"] == "node_lost"
+    known = (at.verdict if lost_node else at.detected) if at else None
     return {
         "detected_s": _seconds(at.fault, at.verdict or at.detected) if at else None,
         "verdict": verdicts[0] if verdicts else None,
         "verdicts": verdicts,
         "stages_s": stages(at) if at and at.recovered else {},
         "recovered_s": _seconds(at.fault, at.recovered) if at else None,
-        "known_to_exec_s": _seconds(at.detected, at.execed) if at and known else None,
+        "known_to_exec_s": _seconds(known, at.execed) if at else None,
         "steps_lost": steps_lost(record),
         "generations": generations(record),
         "evicted": evicted(record),

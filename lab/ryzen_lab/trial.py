@@ -138,11 +138,11 @@ class Trial:
             cluster.start_torchrun(node)
         ranks = settings.nodes * settings.ranks_per_node
         born = lambda: len(observer.record.ranks) >= ranks  # noqa: E731
-        await observer.until("all ranks to start", born, FIRST_STEP_S_MAX, lambda: _all_gone(cluster))
+        await observer.until("all ranks to start", born, FIRST_STEP_S_MAX, lambda: _broken(cluster))
         for node in cluster.nodes[settings.nodes :]:
             cluster.start_torchrun(node)
         stepped = lambda: observer.record.step() >= 1  # noqa: E731
-        await observer.until("the first optimizer step", stepped, FIRST_STEP_S_MAX, lambda: _all_gone(cluster))
+        await observer.until("the first optimizer step", stepped, FIRST_STEP_S_MAX, lambda: _broken(cluster))
         if settings.spares and not settings.bare and settings.rdzv == "ryzen":
             await self._wait_for_spares(cluster)
 
@@ -158,9 +158,7 @@ class Trial:
         """Until the step at which the fault is due, and a random part of a step more."""
         record = cluster.observer.record
         reached = lambda: record.step() >= self.at_step  # noqa: E731
-        await cluster.observer.until(
-            f"step {self.at_step}", reached, self.settings.timeout_s, lambda: _all_gone(cluster)
-        )
+        await cluster.observer.until(f"step {self.at_step}", reached, self.settings.timeout_s, lambda: _broken(cluster))
         times = [at for at, _step in next(iter(record.current().values())).steps[-6:]]
         gaps = [after - before for before, after in itertools.pairwise(times)] or [0]
         await asyncio.sleep(self.chance.random() * statistics.median(gaps) / 1e9)
@@ -217,7 +215,9 @@ class Trial:
             torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
             return all(each.died_ns is not None for each in torchruns)
 
-        await cluster.observer.until("the end of the job", all_ended, self.settings.timeout_s)
+        await cluster.observer.until(
+            "the end of the job", all_ended, self.settings.timeout_s, lambda: _broken_control(cluster)
+        )
         struck = {pid for each in cluster.observer.record.injections for pid in each.pids}
         return {each.node: each.exit_code if each.pid not in struck else None for each in torchruns}
 

@@ -75,6 +75,13 @@ def test_stages_follow_one_another_up_to_the_recovery() -> None:
     assert figures["known_to_exec_s"] == pytest.approx(0.28)
 
 
+def test_a_lost_node_is_known_with_the_verdict_not_when_its_peers_fail() -> None:
+    record = crash_and_recovery()
+    assert measure.figures(record)["known_to_exec_s"] == pytest.approx(0.28)
+    record.incidents = [incident(100.05), incident(100.15, "node_lost")]
+    assert measure.figures(record)["known_to_exec_s"] == pytest.approx(0.18)
+
+
 def test_steps_between_the_checkpoint_and_the_fault_are_lost() -> None:
     assert measure.steps_lost(crash_and_recovery()) == 5
 
