@@ -38,9 +38,7 @@ class Failure:
             return f"rank {self.rank} ({self.node}): killed by its agent"
         if self.exit_code is None:
             return f"rank {self.rank} ({self.node}): ended, exit code not known"
-        if self.exit_code < 0:
-            return f"rank {self.rank} ({self.node}): killed by {signal_name(-self.exit_code)}"
-        return f"rank {self.rank} ({self.node}): exit code {self.exit_code}"
+        return f"rank {self.rank} ({self.node}): {ending_words(self.exit_code)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +98,10 @@ _SAME_MOMENT_S = 0.005
 
 def signal_name(number: int) -> str:
     return _SIGNALS.get(number, f"signal {number}")
+
+
+def ending_words(exit_code: int) -> str:
+    return f"killed by {signal_name(-exit_code)}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def weigh(failure: Failure) -> Weight:

@@ -14,7 +14,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ryzen_coordinator.core import desired, durable, lifecycle, membership, operator, recovery, reports
+from ryzen_coordinator.core import (
+    desired,
+    durable,
+    incidents,
+    lifecycle,
+    membership,
+    nodes,
+    operator,
+    recovery,
+    reports,
+    verdicts,
+    watched,
+)
 from ryzen_coordinator.core.effects import Effect
 from ryzen_coordinator.core.events import Event, NodeGone, NodeReport, OperatorEvict, OperatorReadmit
 from ryzen_coordinator.core.phases import OVER, RECOVERING
@@ -61,8 +73,9 @@ class Core:
         self._last_tick_s = now_s
         for job in list(cluster.jobs.values()):
             self._look(job, None)
-        lifecycle.watch_nodes(cluster)
-        reports.retire(cluster, now_s)
+        nodes.watch(cluster)
+        nodes.retire(cluster)
+        incidents.prune(cluster)
         return self._effects()
 
     def _report(self, report: NodeReport) -> None:
@@ -72,7 +85,7 @@ class Core:
             return
         for seen in report.jobs:
             job, member = reports.take_job(cluster, node, seen, report.answered_inquiry)
-            recovery.collect(cluster, job, member)
+            verdicts.collect(cluster, job, member)
             self._look(job, member)
 
     def _look(self, job: Job, member: Member | None) -> None:
@@ -89,7 +102,10 @@ class Core:
         awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING
         if awaited and (member is None or len(job.members) <= _LOOK_AT_ONCE_NODES or self._last_missing(job, member)):
             membership.recover(cluster, job)
-        lifecycle.advance(cluster, job)
+            verdicts.note_dropped(cluster, job)
+        if job.watched:
+            watched.look(cluster, job)
+        lifecycle.advance(cluster, job, member)
 
     def _last_missing(self, job: Job, member: Member) -> bool:
         if job.plan is None or member.node not in job.plan.missing:

@@ -17,8 +17,7 @@ def flush(cluster: Cluster) -> list[Desire]:
         desired = desired_node(cluster, node)
         if desired != node.sent:
             node.sent = desired
-            desires.append(Desire(name, cluster.next_version, desired))
-            cluster.next_version += 1
+            desires.append(Desire(name, desired))
     cluster.stale.clear()
     return desires
 
@@ -50,16 +49,17 @@ def _place(job: Job, node: Node) -> tuple[Place, str]:
     if job.phase in OVER:
         return "dismissed", job.note
     if job.formed and job.world is not None:
-        wanted = job.world.nodes
+        member, size = node.name in job.world, len(job.world.nodes)
     else:
         wanted = job.plan.wanted if job.plan is not None else ()
-    if node.name in wanted:
+        member, size = node.name in wanted, len(wanted)
+    if member:
         return "member", job.note
     if node.barred:
         return "parked", f"{node.phase}: {node.reason}" if node.reason else node.phase
     if job.phase == "forming":
         return "parked", job.note
-    full = len(wanted) >= job.shape.max_nodes
+    full = size >= job.shape.max_nodes
     return "parked", "spare: the world is full" if full else "waits until the world may grow"
 
 
@@ -67,6 +67,6 @@ def _world(job: Job, name: str) -> WorldFor | None:
     world = job.world
     if world is None or not job.formed or world.store is None:
         return None
-    group_rank = world.nodes.index(name)
+    group_rank = world.place[name]
     join_id = world.joins[group_rank][1]
     return WorldFor(world.generation, world.nodes, group_rank, world.store, world.uniform, join_id)

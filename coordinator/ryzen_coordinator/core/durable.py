@@ -96,7 +96,7 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "born_unix_s": job.born_s + offset,
         "generation": job.generation,
         "last_generation": cluster.last_generation.get(job.key, job.generation),
-        "world": asdict(job.world) if job.world is not None else None,
+        "world": _world_body(job.world) if job.world is not None else None,
         "slots": job.slots,
         "members": members,
         "gaps": {name: [value, job.gaps.seen_s[name] + offset] for name, value in job.gaps.longest_s.items()},
@@ -157,6 +157,11 @@ def _member(cluster: Cluster, job: Job, name: str, body: dict[str, Any]) -> Memb
 def _shape(body: dict[str, Any]) -> Shape:
     options = tuple((key, value) for key, value in body["options"])
     return Shape(body["min_nodes"], body["max_nodes"], body["ranks_per_node"], options)
+
+
+def _world_body(world: World) -> dict[str, Any]:
+    names = ("generation", "nodes", "joins", "store", "uniform", "ranks")
+    return {name: getattr(world, name) for name in names}
 
 
 def _world(body: dict[str, Any]) -> World:

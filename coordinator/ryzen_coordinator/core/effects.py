@@ -51,10 +51,9 @@ class DesiredNode:
 
 @dataclass(frozen=True, slots=True)
 class Desire:
-    """Send this level to the node, unless a newer one is waiting already. `version` grows for one node."""
+    """Send this level to the node, unless a newer one is waiting already."""
 
     node: str
-    version: int
     desired: DesiredNode
 
 

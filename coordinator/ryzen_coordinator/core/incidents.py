@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ryzen_coordinator.core.blame import Failure, Verdict
-from ryzen_coordinator.core.state import Cluster, Incident, Job
+from ryzen_coordinator.core.detectors.suspicion import Suspicion
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
 _STAGES = (
     ("detect", "fault", "suspected"),
@@ -30,6 +31,7 @@ _STAGES = (
     ("restore", "started", "stepping"),
     ("first_step", "stepping", "stepped"),
 )
+_KEPT = 1000
 _RECOVERY_MARKS = ("announced", "stopped", "formed", "started", "stepping", "stepped")
 
 
@@ -60,6 +62,24 @@ def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidenc
     incident.evidence.extend(evidence)
     cluster.incident_changed(incident)
     return incident
+
+
+def open_on(cluster: Cluster, job: Job, suspicion: Suspicion, rides: bool = True) -> Incident:
+    """An incident from a suspicion; `rides`: it is part of the job's recovery and closes with it."""
+    incident = open_incident(cluster, job, suspicion.kind, suspicion.fault_s, suspicion.evidence)
+    if rides:
+        job.open.append(incident.id)
+    return incident
+
+
+def share_marks(cluster: Cluster, job: Job, incident: Incident) -> None:
+    """A second fault in mid-recovery: the new incident takes over the marks of the recovery it rides on."""
+    for other in open_of(cluster, job):
+        if other is not incident:
+            for name in _RECOVERY_MARKS:
+                if name in other.marks:
+                    incident.marks.setdefault(name, other.marks[name])
+    incident.new_generation = job.generation
 
 
 def add_failure(incident: Incident, failure: Failure) -> bool:
@@ -130,3 +150,22 @@ def close_all(cluster: Cluster, job: Job, line: str) -> None:
 
 def open_of(cluster: Cluster, job: Job) -> list[Incident]:
     return [cluster.incidents[number] for number in job.open]
+
+
+def close_network(cluster: Cluster, member: Member, line: str) -> None:
+    """The silent node has spoken, or is lost after all."""
+    if member.network_incident is not None:
+        incident = cluster.incidents.get(member.network_incident)
+        member.network_incident = None
+        if incident is not None:
+            close(cluster, incident, line)
+
+
+def prune(cluster: Cluster) -> None:
+    """Forget the oldest closed incidents beyond what is kept."""
+    if len(cluster.incidents) <= _KEPT:
+        return
+    closed = sorted(number for number, incident in cluster.incidents.items() if incident.state == "closed")
+    for number in closed[: len(cluster.incidents) - _KEPT]:
+        del cluster.incidents[number]
+        cluster.durable[("incident", str(number))] = None

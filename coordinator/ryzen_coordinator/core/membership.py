@@ -131,7 +131,7 @@ def _standing(cluster: Cluster, job: Job, member: Member) -> tuple[Standing, str
         return "out", "silent"
     if node.connected and _waits_usably(job, member):
         return "ready", ""
-    if job.world is None or member.node not in job.world.nodes:
+    if job.world is None or member.node not in job.world:
         return "out", "not in the rendezvous"
     if cluster.now_s - max(member.handler_s, job.announced_s) > cluster.settings.handler_wait_s:
         return "out", "torchrun's rendezvous handler is gone"
@@ -178,7 +178,7 @@ def world_broken(cluster: Cluster, job: Job, member: Member) -> str | None:
 
     A node that was given the world and waits in a *later* call of next_rendezvous never took it.
     """
-    if job.world is None or not job.formed or member.node not in job.world.nodes:
+    if job.world is None or not job.formed or member.node not in job.world:
         return None
     pid, join_id = job.world.join_of(member.node)
     seen = member.seen

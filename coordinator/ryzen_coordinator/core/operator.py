@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import lifecycle, membership
+from ryzen_coordinator.core import growth, membership
 from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
 from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
 from ryzen_coordinator.core.state import Cluster, Job
@@ -32,7 +32,7 @@ def command(cluster: Cluster, event: OperatorEvict | OperatorReadmit) -> None:
     cluster.node_moves(node, "evicted", event.reason or "evicted by the operator")
     cluster.say("warning", f"{node.name} is evicted: {node.reason}", node=node.name)
     for job in cluster.jobs.values():
-        if job.world is not None and job.formed and node.name in job.world.nodes and job.phase in WORLD_UP:
+        if job.world is not None and job.formed and node.name in job.world and job.phase in WORLD_UP:
             membership.announce(cluster, job, f"{node.name} is evicted by the operator: {node.reason}")
 
 
@@ -42,18 +42,18 @@ def consequences(cluster: Cluster, node: str) -> list[str]:
 
 
 def _holds(job: Job, node: str) -> bool:
-    return job.world is not None and node in job.world.nodes and job.phase in WORLD_UP
+    return job.world is not None and node in job.world and job.phase in WORLD_UP
 
 
 def _consequence(cluster: Cluster, job: Job, node: str) -> str:
     spares = [
         name
         for name, member in job.members.items()
-        if name != node and job.world and name not in job.world.nodes and membership.is_ready(cluster, job, member)
+        if name != node and job.world and name not in job.world and membership.is_ready(cluster, job, member)
     ]
     left = len(job.world.nodes) - 1 if job.world else 0
     if spares:
         return f"{job.run_id}: {spares[0]} takes its place"
     if left >= job.shape.min_nodes:
-        return f"{job.run_id}: goes on with {left} nodes (grow policy: {lifecycle.grow_policy(cluster, job)})"
+        return f"{job.run_id}: goes on with {left} nodes (grow policy: {growth.policy(cluster, job)})"
     return f"{job.run_id}: waits for another node, it needs at least {job.shape.min_nodes}"

@@ -26,16 +26,19 @@ def for_hang(verdict: Verdict, stop_reason: str | None) -> Verdict:
     return for_exit(verdict, stop_reason)
 
 
-def for_node_loss(verdict: Verdict, before: tuple[str, ...], plan: Plan, minimum: int, stop: str | None) -> Verdict:
+def for_node_loss(verdict: Verdict, before: tuple[str, ...], plan: Plan, minimum: int) -> Verdict:
     """`before`: the world that lost the node; `plan`: the one to come."""
-    if stop is not None:
-        return replace(verdict, action="stop", reason=_joined(verdict.reason, stop))
     if len(plan.wanted) < minimum:
         return replace(verdict, action="none", reason=_joined(verdict.reason, plan.reason))
     promoted = [node for node in plan.wanted if node not in before]
     if promoted:
         return replace(verdict, action="evict", reason=_joined(verdict.reason, f"spare {', '.join(promoted)} promoted"))
     return replace(verdict, action="evict", reason=_joined(verdict.reason, f"goes on with {len(plan.wanted)} nodes"))
+
+
+def watch_only(verdict: Verdict) -> Verdict:
+    """Membership is another rendezvous backend's."""
+    return replace(verdict, action="none", reason=_joined(verdict.reason, "left to torchrun's own rendezvous"))
 
 
 def advise(verdict: Verdict) -> Verdict:

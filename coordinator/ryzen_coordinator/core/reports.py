@@ -6,9 +6,9 @@ remembers (a lost journal) but that runs out there is adopted as it is: never hu
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import incidents, lifecycle
+from ryzen_coordinator.core import ending, incidents, watched
 from ryzen_coordinator.core.events import Hello, JobSeen, NodeGone, NodeReport
-from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES, OVER, can
+from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.state import Cluster, Job, Member, Node, World
 
@@ -53,23 +53,17 @@ def gone(cluster: Cluster, event: NodeGone) -> None:
         return
     node.connected = False
     node.said_goodbye = event.goodbye
-    for job in cluster.jobs.values():
-        if node.name in job.members:
-            _note_silence(job, job.members[node.name])
-            cluster.job_changed(job, keep=False)
     cluster.say("info", f"{node.name} is disconnected{': ' + event.reason if event.reason else ''}", node=node.name)
 
 
-def _note_silence(job: Job, member: Member) -> None:
-    if member.silence_step is None and job.formed:
-        member.silence_step = job.table.others_step(member.node)
-
-
 def note_silences(cluster: Cluster, job: Job) -> None:
-    """Remember how far the others were when a node fell silent: further steps will acquit it."""
+    """Remember how far the others were when a node's lease ran out: further steps will acquit it.
+
+    Not at the moment when its stream broke: what we knew of the others then was up to a second old.
+    """
     for member in job.members.values():
-        if member.silence_step is None and cluster.silent(member):
-            _note_silence(job, member)
+        if member.silence_step is None and job.formed and cluster.silent(member):
+            member.silence_step = job.table.others_step(member.node)
 
 
 def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tuple[Job, Member]:
@@ -85,18 +79,24 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         # The handler has lost its way to the agent for a moment. What it said last still holds.
         seen = _with_handler_of(member.seen, seen)
     member.seen = seen
+    if member.torchrun_gone:
+        job.ended_pids.pop(node.name, None)
     member.heard_s = cluster.now_s
     member.answered = max(member.answered, answered)
     member.silence_step = None
-    lifecycle.close_network_incident(cluster, member, f"{node.name} is back")
+    incidents.close_network(cluster, member, f"{node.name} is back")
     if seen.handler != "absent":
         member.handler_s = cluster.now_s
+        member.took = max(member.took, seen.generation) if seen.handler == "running" else member.took
         job.watched = False
         cluster.last_generation[job.key] = max(cluster.last_generation.get(job.key, 0), seen.generation)
     if changed_handler or seen.handler == "joining":
         _note_ready(cluster, job, member)
     _take_figures(cluster, job, seen)
-    _adopt(cluster, job, member)
+    if job.watched:
+        watched.take(cluster, job, member)
+    else:
+        _adopt(cluster, job, member)
     _take_ranks(cluster, job, member)
     return job, member
 
@@ -109,7 +109,7 @@ def _job_for(cluster: Cluster, node: Node, seen: JobSeen) -> Job:
     cluster.jobs[seen.key] = job
     if seen.run_id == "none" and seen.shape.max_nodes > 1:
         job.members[node.name] = Member(node.name, seen, cluster.now_s, cluster.now_s)
-        lifecycle.refuse(
+        ending.refuse(
             cluster, job, 2, 'rendezvous id "none" is torchrun\'s default and names no job: give --rdzv-id=NAME'
         )
     cluster.say("info", f"{seen.run_id}: new job of {seen.user or 'an unknown user'}", job=seen.run_id)
@@ -121,7 +121,9 @@ def _is_another_run(job: Job, node: Node, seen: JobSeen) -> bool:
     """The job of that name is over, and this is a torchrun that has nothing to do with it."""
     if job.phase not in OVER or seen.handler != "joining" or seen.generation > 0:
         return False
-    return job.ended_pids.get(node.name) != seen.torchrun_pid
+    known = job.members.get(node.name)
+    had_a_world = known is not None and known.seen.generation > 0  # in a container torchrun's pid is always the same
+    return had_a_world or job.ended_pids.get(node.name) != seen.torchrun_pid
 
 
 def _with_handler_of(before: JobSeen, now: JobSeen) -> JobSeen:
@@ -156,14 +158,14 @@ def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
 
 def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
     if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
-        cluster.durable[("job", f"{job.user}/{job.run_id}")] = None
+        cluster.durable[("job", job.record)] = None
     if seen.checkpoint_step is not None:
         job.checkpoint_step = max(seen.checkpoint_step, job.checkpoint_step or 0)
 
 
 def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
     table = job.table
-    if not job.formed or job.world is None or member.node not in job.world.nodes:
+    if not job.formed or job.world is None or member.node not in job.world:
         return
     for rank in member.seen.ranks:
         if rank.generation == table.generation:
@@ -182,7 +184,7 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
         world is not None
         and world.store is None
         and world.generation == seen.generation == job.generation
-        and member.node not in world.nodes
+        and member.node not in world
     )
     if not (newer or another) or not can(JOB_PHASES, job.phase, "adopted"):
         return
@@ -194,6 +196,7 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.world = World(seen.generation, tuple(nodes), joins, None, True, ranks)
     job.slots = tuple(nodes)
     job.go = True
+    job.formed_s = cluster.now_s
     for name in nodes:
         job.members[name].used = job.members[name].seen.join
     if newer:
@@ -202,21 +205,3 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.move("adopted")
     cluster.say("warning", f"{job.run_id}: adopted generation {seen.generation} on {', '.join(nodes)}", job=job.run_id)
     cluster.job_changed(job)
-
-
-def retire(cluster: Cluster, now_s: float) -> None:
-    """Forget nodes and jobs that have been away for very long."""
-    limit = cluster.settings.forget_s
-    for key, job in list(cluster.jobs.items()):
-        if job.phase in OVER and now_s - max(job.over_s, *_heard(job), 0.0) > limit:
-            del cluster.jobs[key]
-            cluster.durable[("job", f"{job.user}/{job.run_id}")] = None
-    for node in list(cluster.nodes.values()):
-        in_job = any(node.name in job.members for job in cluster.jobs.values())
-        if now_s - node.heard_s > limit and not in_job and can(NODE_PHASES, node.phase, "forgotten"):
-            del cluster.nodes[node.name]
-            cluster.durable[("node", node.name)] = None
-
-
-def _heard(job: Job) -> list[float]:
-    return [member.heard_s for member in job.members.values()]

@@ -48,8 +48,9 @@ class Node:
 class Member:
     """One node as one job knows it.
 
-    `used`: the join that the last world answered; a world needs a newer one. `handler_s`: when torchrun's handler
-    was last seen there. `silence_step`: the newest step of the other nodes when this one fell silent.
+    `used`: the join that the last world answered; a world needs a newer one. `took`: the newest generation that its
+    torchrun was seen to run. `handler_s`: when torchrun's handler was last seen there. `silence_step`: the newest
+    step of the other nodes when this one's lease had run out.
     """
 
     node: str
@@ -59,6 +60,8 @@ class Member:
     ready_s: float | None = None
     ready_checkpoint: int | None = None
     used: Join | None = None
+    dropped: int = 0
+    took: int = 0
     answered: int = 0
     silence_step: int | None = None
     network_incident: int | None = None
@@ -92,9 +95,16 @@ class World:
     store: Endpoint | None
     uniform: bool
     ranks: int
+    place: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", {node: rank for rank, node in enumerate(self.nodes)})
+
+    def __contains__(self, node: str) -> bool:
+        return node in self.place
 
     def join_of(self, node: str) -> Join:
-        return self.joins[self.nodes.index(node)]
+        return self.joins[self.place[node]]
 
 
 @dataclass(slots=True)
@@ -129,6 +139,7 @@ class Job:
     gaps_kept_s: float = 0.0
     inquiry: int = 0
     question: Question | None = None
+    reported_pids: set[int] = field(default_factory=set)
     advised: tuple[int, ...] = ()
     open: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
@@ -148,6 +159,11 @@ class Job:
     @property
     def key(self) -> JobKey:
         return (self.user, self.run_id)
+
+    @property
+    def record(self) -> str:
+        """Its key in the journal."""
+        return f"{self.user}/{self.run_id}"
 
     @property
     def formed(self) -> bool:
@@ -210,7 +226,6 @@ class Cluster:
     last_generation: dict[JobKey, int] = field(default_factory=dict)
     next_incident: int = 1
     next_inquiry: int = 1
-    next_version: int = 1
     effects: list[Effect] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
     durable: dict[Durable, None] = field(default_factory=dict)
@@ -222,7 +237,7 @@ class Cluster:
         """The desired state of the job's nodes may differ now; `keep`: and a decision must be on disk first."""
         self.stale.update(job.members)
         if keep:
-            self.durable[("job", f"{job.user}/{job.run_id}")] = None
+            self.durable[("job", job.record)] = None
 
     def node_changed(self, node: Node) -> None:
         self.stale.add(node.name)

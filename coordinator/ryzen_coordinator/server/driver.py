@@ -46,6 +46,7 @@ class Driver:
         self._outboxes: dict[str, Latest[Desire]] = {}
         self._queue: asyncio.Queue[list[Effect]] = asyncio.Queue()
         self._streams = 0
+        self._version = 0
 
     def submit(self, event: Event) -> None:
         """Take in an event now; its effects follow soon."""
@@ -58,6 +59,11 @@ class Driver:
         outbox: Latest[Desire] = Latest()
         self._outboxes[node] = outbox
         return self._streams, outbox
+
+    def next_version(self) -> int:
+        """Of a desired state that is about to be sent; an agent ignores lower ones."""
+        self._version += 1
+        return self._version
 
     def repeat(self, node: str) -> None:
         """Send the node's newest desired state again (an acknowledgement travels on it)."""
@@ -120,7 +126,8 @@ class Driver:
             if (outbox := self._outboxes.get(effect.node)) is not None:
                 outbox.put(effect)
         elif isinstance(effect, IncidentChanged):
-            self.incidents.publish(self.incident(effect.incident_id))
+            if effect.incident_id in self.core.cluster.incidents:
+                self.incidents.publish(self.incident(effect.incident_id))
         elif isinstance(effect, Say):
             getattr(_log, effect.level)(effect.text, **dict(effect.fields))
 

@@ -99,7 +99,8 @@ class _Stream:
             desire = await _next(self._outbox, reader)
             if desire is None:
                 return
-            yield convert.desired_state(desire.desired, desire.version, self._driver.session, self._acked)
+            version = self._driver.next_version()
+            yield convert.desired_state(desire.desired, version, self._driver.session, self._acked)
 
     def close(self) -> None:
         said = self._goodbye is not None

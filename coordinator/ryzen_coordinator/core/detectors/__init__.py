@@ -17,8 +17,8 @@ Detector: TypeAlias = Callable[[Cluster, Job, Member | None], list[Suspicion]]
 
 DETECTORS: tuple[tuple[str, Detector], ...] = (
     ("exits", exits.find),
-    ("node_loss", node_loss.find),
     ("stall", stall.find),
+    ("node_loss", node_loss.find),
 )
 
 __all__ = ["DETECTORS", "Detector", "Suspicion"]

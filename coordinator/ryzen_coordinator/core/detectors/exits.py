@@ -14,7 +14,7 @@ from ryzen_coordinator.core.state import Cluster, Job, Member
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
-    if member is None or not job.formed or job.world is None or member.node not in job.world.nodes:
+    if member is None or not job.formed or job.world is None or member.node not in job.world:
         return []
     failures = failures_of(job.generation, member, cluster.now_s)
     if failures:
@@ -56,13 +56,12 @@ def left_without_a_word(job: Job, member: Member) -> str | None:
     if member.torchrun_gone:
         code = f" with exit code {seen.torchrun_exit_code}" if seen.torchrun_exit_code is not None else ""
         return f"torchrun of {member.node} ended{code}"
-    pid, join_id = job.world.join_of(member.node)
-    if seen.handler == "absent" or pid == 0:
+    if seen.handler != "joining":
         return None
-    if seen.torchrun_pid != pid:
-        return f"torchrun of {member.node} is another one than before (pid {seen.torchrun_pid}, was {pid})"
-    if seen.handler == "joining" and seen.join_id > join_id:
+    if job.generation in {seen.generation, member.took}:
         return f"torchrun of {member.node} came back to the rendezvous"
+    if seen.torchrun_pid != job.world.join_of(member.node)[0]:
+        return f"torchrun of {member.node} is another one than before"
     return None
 
 

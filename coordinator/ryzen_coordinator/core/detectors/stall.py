@@ -11,8 +11,7 @@ from ryzen_coordinator.core.state import Cluster, Job, Member
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
-    del member
-    if not job.formed or cluster.settings.hang_mode == "off":
+    if member is not None or not job.formed or cluster.settings.hang_mode == "off":
         return []
     silent = silent_nodes(cluster, job)
     if job.sends_progress:
@@ -22,6 +21,7 @@ def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
     if not frozen:
         return []
     table = job.table
+    frozen = tuple(sorted({*frozen, *table.evidence(silent, cluster.now_s)}))  # one is over its limit: name them all
     nodes = tuple(sorted({table.node_of(rank) for rank in frozen}))
     last_sign = min(float(table.changed_s[rank]) for rank in frozen)
     return [Suspicion("hang", nodes, last_sign, frozen, tuple(_words(cluster, job, rank) for rank in frozen))]

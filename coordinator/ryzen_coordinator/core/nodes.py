@@ -1,0 +1,38 @@
+"""Node phases that time and observation change; operators' moves are in operator.py."""
+
+from __future__ import annotations
+
+from ryzen_coordinator.core.phases import NODE_PHASES, OVER, can
+from ryzen_coordinator.core.state import Cluster
+
+
+def watch(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        silent = cluster.silent_node(node.name)
+        if silent and can(NODE_PHASES, node.phase, "silent"):
+            cluster.node_moves(node, "silent", "its agent has left" if node.said_goodbye else "silent")
+        elif node.phase == "suspect" and not silent:
+            cluster.node_moves(node, "returned")
+        elif node.phase == "draining" and _drained(cluster, node.name):
+            cluster.node_moves(node, "drained", node.reason)
+
+
+def retire(cluster: Cluster) -> None:
+    """Forget nodes and jobs that have been away for very long."""
+    limit = cluster.settings.forget_s
+    for key, job in list(cluster.jobs.items()):
+        heard_s = max((member.heard_s for member in job.members.values()), default=0.0)
+        if job.phase in OVER and cluster.now_s - max(job.over_s, heard_s) > limit:
+            del cluster.jobs[key]
+            cluster.durable[("job", job.record)] = None
+    for node in list(cluster.nodes.values()):
+        in_job = any(node.name in job.members for job in cluster.jobs.values())
+        if cluster.now_s - node.heard_s > limit and not in_job and can(NODE_PHASES, node.phase, "forgotten"):
+            del cluster.nodes[node.name]
+            cluster.durable[("node", node.name)] = None
+
+
+def _drained(cluster: Cluster, node: str) -> bool:
+    """No rank of any job lives on the node, as far as it can tell us."""
+    members = [job.members[node] for job in cluster.jobs.values() if node in job.members]
+    return all(cluster.silent(m) or all(rank.life == "exited" for rank in m.seen.ranks) for m in members)

@@ -1,0 +1,174 @@
+"""The verdict on an exit, once its evidence has been collected, and on nodes that are lost.
+
+somebody is guilty and their node still speaks      that rank
+nobody is, or a killed rank's node has gone quiet   wait for the nodes that have not spoken, up to the lease:
+    they speak                                      with what they say
+    they do not                                     node_lost
+nobody is and all have spoken                       a torchrun that is gone, else unknown: nobody is named
+"""
+
+from __future__ import annotations
+
+from ryzen_coordinator.core import blame, ending, incidents, membership, policy
+from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.detectors import exits
+from ryzen_coordinator.core.phases import OVER, RECOVERING
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
+
+
+def collect(cluster: Cluster, job: Job, member: Member) -> None:
+    """Ends of ranks that belong to an incident still without a verdict."""
+    for incident in incidents.open_of(cluster, job):
+        if incident.kind == "exit" and incident.verdict is None and member.node in incident.nodes:
+            take_failures(cluster, incident, member)
+
+
+def take_failures(cluster: Cluster, incident: Incident, member: Member) -> None:
+    changed = False
+    for failure in exits.failures_of(incident.generation, member, cluster.now_s):
+        changed |= incidents.add_failure(incident, failure)
+    if changed:
+        cluster.incident_changed(incident)
+
+
+def judge_exits(cluster: Cluster, job: Job) -> None:
+    """Decide on every exit that has been collected for long enough."""
+    for incident in incidents.open_of(cluster, job):
+        collected = cluster.now_s - incident.marks["suspected"] >= cluster.settings.collect_s
+        if incident.kind == "exit" and incident.verdict is None and collected:
+            _judge(cluster, job, incident)
+            close_if_over(cluster, job)
+
+
+def close_if_over(cluster: Cluster, job: Job) -> None:
+    """A verdict that came after the recovery was over, or with the job's end, closes its incident."""
+    if job.phase not in RECOVERING and job.phase != "restoring":
+        words = f"the job is over: {job.note}" if job.phase in OVER else "decided after the recovery was over"
+        incidents.close_all(cluster, job, words)
+
+
+def decide_node_loss(cluster: Cluster, job: Job, incident: Incident, verdict: Verdict) -> None:
+    """`verdict` names the nodes; what is done about them follows from the world to come."""
+    for node in verdict.nodes:
+        incidents.close_network(cluster, job.members[node], "the node is lost")
+    stop = job.note if job.phase in OVER else None
+    if stop is None and job.phase in RECOVERING:
+        membership.replan(cluster, job)
+    if job.watched:
+        incidents.decide(cluster, incident, policy.watch_only(verdict))
+    elif stop is not None or job.plan is None:
+        incidents.decide(cluster, incident, policy.for_exit(verdict, stop))
+    else:
+        world, minimum = incident.nodes, job.shape.min_nodes
+        incidents.decide(cluster, incident, policy.for_node_loss(verdict, world, job.plan, minimum))
+    close_if_over(cluster, job)
+
+
+def note_dropped(cluster: Cluster, job: Job) -> None:
+    """A survivor that was waited for is out of the plan now: a fault of its own, on the same recovery."""
+    plan = job.plan
+    if plan is None or job.world is None or job.formed or job.phase not in RECOVERING:
+        return
+    open_now = incidents.open_of(cluster, job)
+    if any(incident.verdict is None for incident in open_now):
+        return
+    named = {node for incident in open_now if incident.verdict for node in incident.verdict.nodes}
+    for node in job.world.nodes:
+        member = job.members[node]
+        if node in plan.wanted or node in named or member.dropped == job.generation:
+            continue
+        member.dropped = job.generation
+        reason = membership.candidate(cluster, job, member).reason
+        if cluster.silent(member) and not member.torchrun_gone and not cluster.nodes[node].barred:
+            _lost_in_recovery(cluster, job, member)
+        else:
+            cluster.say("warning", f"{job.run_id}: goes on without {node}: {reason}", job=job.run_id)
+            for incident in open_now:
+                incident.tell(cluster.now_s, f"{node} is left out: {reason}")
+                cluster.incident_changed(incident)
+
+
+def _lost_in_recovery(cluster: Cluster, job: Job, member: Member) -> None:
+    words = f"{member.node} fell silent while the job was recovering"
+    incident = incidents.open_incident(cluster, job, "node_loss", member.heard_s, (words,))
+    job.open.append(incident.id)
+    incidents.share_marks(cluster, job, incident)
+    decide_node_loss(cluster, job, incident, Verdict("node_lost", nodes=(member.node,), reason=words))
+
+
+def _judge(cluster: Cluster, job: Job, incident: Incident) -> None:
+    failures = list(incident.failures.values())
+    guilty = blame.culprits(failures)
+    unheard = [member for member in _struck(job, incident) if not _has_spoken(cluster, incident, member)]
+    doubted = [m for m in unheard if not guilty or any(_may_be_the_node(f, m) for f in guilty)]
+    if any(not cluster.silent(member) for member in doubted):
+        return  # within the lease it may still speak; the next look decides
+    incident.evidence = _evidence(incident, failures)
+    if doubted:
+        _judge_lost(cluster, job, incident, doubted, failures)
+    else:
+        _judge_failures(cluster, job, incident, failures)
+    if job.phase == "ending" and incident.verdict is not None:
+        ending.finish(cluster, job, "failed", 1, f"failed at its end: {incident.verdict.reason}")
+
+
+def _judge_lost(cluster: Cluster, job: Job, incident: Incident, doubted: list[Member], failures: list[Failure]) -> None:
+    lost = tuple(sorted(member.node for member in doubted))
+    heard_s = max(member.heard_s for member in doubted)
+    peers = sorted({failure.rank for failure in failures if failure.node not in lost})
+    told = f"; ranks {', '.join(map(str, peers))} of other nodes lost their peers" if peers else ""
+    words = f"{', '.join(lost)} silent for {cluster.now_s - heard_s:.1f} s{told}"
+    incident.marks["fault"] = min(incident.marks["fault"], heard_s)
+    decide_node_loss(cluster, job, incident, Verdict("node_lost", nodes=lost, reason=words))
+
+
+def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: list[Failure]) -> None:
+    verdict = blame.judge_exit(failures)
+    gone = None
+    if verdict.fault_class == "unknown":
+        gone = _torchrun_to_blame(job, incident)
+    own_fault = blame.shared_exception(failures)
+    over = job.note if job.phase in OVER else None
+    if job.phase == "ending":
+        over = "other nodes had ended already: the job ends"
+    if job.watched:
+        incidents.decide(cluster, incident, policy.watch_only(gone or verdict))
+        return
+    if gone is not None and over is None:
+        decide_node_loss(cluster, job, incident, gone)
+        return
+    incidents.decide(cluster, incident, policy.for_exit(gone or verdict, over or own_fault))
+    if own_fault is not None and over is None:
+        ending.give_up(cluster, job, f"the job's own fault: {own_fault}")
+
+
+def _struck(job: Job, incident: Incident) -> list[Member]:
+    return [job.members[node] for node in incident.nodes if node in job.members]
+
+
+def _has_spoken(cluster: Cluster, incident: Incident, member: Member) -> bool:
+    return cluster.nodes[member.node].connected and member.heard_s >= incident.marks["suspected"]
+
+
+def _may_be_the_node(failure: Failure, member: Member) -> bool:
+    """A rank that was killed, on a node that has gone quiet since: the node may have died with it."""
+    return failure.node == member.node and not failure.error_type and failure.exit_code in {None, -9}
+
+
+def _evidence(incident: Incident, failures: list[Failure]) -> list[str]:
+    ordered = sorted(failures, key=lambda failure: (failure.ended_s, failure.rank))
+    words = [f"{f.words()} ({f.ended_s - incident.marks['fault']:+.3f} s)" for f in ordered]
+    return words or incident.evidence
+
+
+def _torchrun_to_blame(job: Job, incident: Incident) -> Verdict | None:
+    """No rank can be the cause, but some torchruns are gone: those nodes are."""
+    words = {}
+    for member in _struck(job, incident):
+        code = member.seen.torchrun_exit_code
+        if member.torchrun_gone and code != 0:
+            ended = blame.ending_words(code) if code is not None else "ended"
+            words[member.node] = f"torchrun of {member.node}: {ended}"
+    if not words or len(words) == len(incident.nodes) > 1:
+        return None
+    return Verdict("exit", nodes=tuple(sorted(words)), reason="; ".join(words.values()), confidence="likely")
