@@ -32,8 +32,10 @@ async def demo(settings: TrialSettings, console: Console) -> bool:
 
 def _compare(console: Console, struck: dict[str, Any], alone: dict[str, Any]) -> bool:
     equal = struck["state_digest"] is not None and struck["state_digest"] == alone["state_digest"]
-    console.print(f"parameters after step {struck['final_step']}, struck       {struck['state_digest']}")
-    console.print(f"parameters after step {alone['final_step']}, undisturbed  {alone['state_digest']}")
+    console.print(
+        f"parameters after step {struck['final_step']}, struck       {struck['state_digest']}", soft_wrap=True
+    )
+    console.print(f"parameters after step {alone['final_step']}, undisturbed  {alone['state_digest']}", soft_wrap=True)
     if equal:
         console.print("[bold green]equal bit for bit[/bold green]")
     else:

@@ -66,7 +66,9 @@ class Story:
     def say(self, line: str, style: str = "") -> None:
         """One line with the seconds since the start."""
         seconds = f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  "
-        self._console.print(seconds + (f"[{style}]{line}[/{style}]" if style else line), highlight=False)
+        self._console.print(
+            seconds + (f"[{style}]{line}[/{style}]" if style else line), highlight=False, soft_wrap=True
+        )
 
     def hear(self, kind: str, subject: object) -> None:
         """Told by the observer of every event."""
@@ -101,7 +103,7 @@ class Story:
             first = rank.last_step
             came = f"resumes from the checkpoint of step {first - 1}" if first > 1 else "begins"
             lost = max(0, self._step - (first - 1))
-            again = f", {lost} steps are done again" if first > 1 else ""
+            again = f", to do {lost} {'step' if lost == 1 else 'steps'} again" if first > 1 else ""
             self.say(f"training {came}{again}: step {first} is done", "bold green")
             self._step = first
         if rank.rank != 0 or rank.last_step <= self._step:
@@ -123,20 +125,21 @@ class Story:
         self.say(f"lab: {deed} after step {injection.at_step}. Ryzen is told nothing of it.", "bold red")
 
     def _incident(self, incident: operator_pb2.Incident) -> None:
+        verdict = incident.verdict
         for line in incident.evidence:
             self._once(incident.id, f"ryzen: known by: {line}", "yellow")
-        verdict = incident.verdict
         if verdict.fault_class and self._verdicts.get(incident.id) != verdict.fault_class:
             self._verdicts[incident.id] = verdict.fault_class
             ranks = ", ".join(str(each) for each in verdict.ranks)
             whom = (f" of rank {ranks}" if ranks else "") + (f" on {', '.join(verdict.nodes)}" if verdict.nodes else "")
-            self._once(
-                incident.id, f"ryzen: verdict: {verdict.fault_class}{whom}; action: {verdict.action}", "bold yellow"
-            )
-            if verdict.reason:
+            said = f"ryzen: verdict: {verdict.fault_class}{whom}; action: {verdict.action}"
+            self._once(incident.id, said, "bold yellow")
+            if verdict.reason not in incident.evidence:
                 self._once(incident.id, f"ryzen: because {verdict.reason}", "yellow")
         for line in incident.timeline:
-            self._once(incident.id, f"ryzen: {line}", "dim yellow")
+            if " verdict: " not in line:
+                brief = line.replace(f": {verdict.reason}", "") if verdict.reason else line
+                self._once(incident.id, f"ryzen: {brief}", "dim yellow")
 
     def _once(self, incident: int, line: str, style: str) -> None:
         if (incident, line) not in self._told:

@@ -242,7 +242,19 @@ def _check(settings: TrialSettings, faults: list[Fault]) -> None:
         raise UsageError("option --bare: stock torchrun alone has no agent or coordinator: use it with --rdzv c10d")
 
 
-def _all_gone(cluster: Cluster) -> str:
+def _broken_control(cluster: Cluster) -> str:
+    """Which agent or coordinator has ended by itself; "" while none has."""
+    struck = {pid for each in cluster.observer.record.injections for pid in each.pids}
+    for each in cluster.observer.record.services:
+        if each.what != "torchrun" and each.died_ns is not None and each.pid not in struck:
+            return f"{each.what} {each.node} has ended, exit code {each.exit_code}"
+    return ""
+
+
+def _broken(cluster: Cluster) -> str:
+    """Why nothing more can come of this trial; "" while it can."""
+    if control := _broken_control(cluster):
+        return control
     torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
     if torchruns and all(each.died_ns is not None for each in torchruns):
         codes = ", ".join(f"{each.node}: {each.exit_code}" for each in torchruns)

@@ -1,0 +1,201 @@
+"""Real clusters on loopback: a coordinator, agents, torchruns, a fault. Each trial takes 15 to 40 seconds.
+
+Every trial here is the command that a user types, in a process of its own with a temporary folder of its own, by
+which all that it leaves behind would be found.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ryzen_lab import leftovers
+from ryzen_lab.scripts import plain_ddp
+
+LAB = Path(sys.executable).parent / "ryzen-lab"
+STEPS = 120
+Trial = Callable[..., dict[str, Any]]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    command = [str(LAB), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes and folders of a lab that worked in `folder`."""
+    pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+    marker = f"TMPDIR={folder}".encode()
+    mine = [pid for pid in pids if any(each.startswith(marker) for each in leftovers.environment(pid))]
+    return [f"pid {pid}" for pid in mine] + [str(each) for each in folder.glob("ryzen-lab-*")]
+
+
+def finish(lab: subprocess.Popen[str], folder: Path, out: Path) -> dict[str, Any]:
+    output, _ = lab.communicate(timeout=280)
+    assert lab.returncode == 0, output
+    assert left_behind(folder) == []
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    """Run `ryzen-lab trial` with these arguments; its result."""
+
+    def run(*arguments: str, steps: int = STEPS, after: tuple[str, ...] = ()) -> dict[str, Any]:
+        out = tmp_path / "out.json"
+        lab = start(tmp_path, "trial", *arguments, "--steps", str(steps), "--json", str(out), *after)
+        return finish(lab, tmp_path, out)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The reference trainer left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    out = folder / "out.json"
+    return finish(start(folder, "trial", "--steps", str(STEPS), "--json", str(out)), folder, out)
+
+
+def assert_recovered(result: dict[str, Any], undisturbed: dict[str, Any]) -> None:
+    assert result["exit_code"] == 0, result
+    assert result["false_deaths"] == []
+    assert result["final_step"] == STEPS
+    assert result["ranks_agree"]
+    assert result["state_digest"] == undisturbed["state_digest"]
+
+
+def assert_blamed(result: dict[str, Any], fault_class: str) -> None:
+    fault, verdict = result["fault"], result["verdict"]
+    assert verdict["class"] == fault_class
+    assert verdict["ranks"] == [fault["rank"]]
+    assert verdict["nodes"] == [fault["node"]]
+
+
+def test_a_run_that_is_left_alone_is_left_alone(undisturbed: dict[str, Any]) -> None:
+    assert undisturbed["verdict"] is None
+    assert undisturbed["generations"] == 1
+    assert undisturbed["false_deaths"] == []
+    assert undisturbed["exit_code"] == 0
+
+
+def test_a_frozen_rank_is_named_and_training_ends_with_the_same_bits(trial: Trial, undisturbed: dict[str, Any]) -> None:
+    result = trial("--fault", "stop")
+    assert_blamed(result, "hang")
+    assert_recovered(result, undisturbed)
+    assert result["generations"] == 2
+
+
+def test_a_rank_killed_while_the_coordinator_is_down_is_recovered_once_it_is_back(
+    trial: Trial, undisturbed: dict[str, Any]
+) -> None:
+    result = trial("--fault", "coordinator-kill,kill")
+    struck = result["fault"]["all"][1]
+    assert result["verdict"]["class"] == "exit"
+    assert result["verdict"]["ranks"] == [struck["rank"]]
+    assert_recovered(result, undisturbed)
+
+
+def test_the_death_of_an_agent_costs_no_step_and_no_generation(trial: Trial, undisturbed: dict[str, Any]) -> None:
+    result = trial("--fault", "agent-kill")
+    assert_recovered(result, undisturbed)
+    assert (result["steps_lost"], result["generations"]) == (0, 1)
+
+
+def test_a_spare_takes_the_group_rank_of_a_lost_node(trial: Trial, undisturbed: dict[str, Any]) -> None:
+    result = trial("--fault", "node-kill", "--fault-node", "node-0", "--spares", "1")
+    assert result["verdict"]["class"] == "node_lost"
+    assert result["world"] == ["node-2", "node-1"]
+    assert result["evicted"] == ["node-0"]
+    assert_recovered(result, undisturbed)
+    assert {result["torchrun_exit_codes"][node] for node in ("node-1", "node-2")} == {0}
+
+
+def test_a_script_that_knows_nothing_of_ryzen_survives_a_crash(trial: Trial) -> None:
+    script = ("--script", plain_ddp.__file__, "--no-compare")
+    result = trial("--fault", "kill", *script, after=("--", "--steps", "{steps}"))
+    assert_blamed(result, "exit")
+    assert (result["final_step"], result["exit_code"], result["generations"]) == (STEPS, 0, 2)
+    assert result["false_deaths"] == []
+    assert result["digest_comparable"] is None
+
+
+def test_a_lab_killed_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    lab = start(tmp_path, "trial", "--steps", "5000")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("ryzen-lab-*/n1/run/jobs/*/*.beat")):
+        assert time.monotonic() < deadline, "no rank has started"
+        time.sleep(0.05)
+    assert len(left_behind(tmp_path)) > 8
+    lab.kill()
+    lab.communicate()
+    while left_behind(tmp_path):
+        assert time.monotonic() < deadline, left_behind(tmp_path)
+        time.sleep(0.05)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("kind", "fault_class"), [("kill", "exit"), ("exit", "exit"), ("stop", "hang")])
+def test_a_rank_that_is_struck_at_any_moment_is_named(
+    trial: Trial, undisturbed: dict[str, Any], kind: str, fault_class: str, seed: int
+) -> None:
+    result = trial("--fault", kind, "--seed", str(seed))
+    assert_blamed(result, fault_class)
+    assert_recovered(result, undisturbed)
+
+
+@pytest.mark.long
+def test_the_death_of_the_coordinator_costs_no_step_and_no_generation(
+    trial: Trial, undisturbed: dict[str, Any]
+) -> None:
+    result = trial("--fault", "coordinator-kill")
+    assert_recovered(result, undisturbed)
+    assert (result["steps_lost"], result["generations"]) == (0, 1)
+
+
+@pytest.mark.long
+def test_a_job_shrinks_to_one_node_and_takes_the_other_back(trial: Trial) -> None:
+    result = trial("--fault", "node-kill", "--min-nodes", "1", "--return-after", "3", steps=500)
+    assert result["verdict"]["class"] == "node_lost"
+    assert (result["generations"], sorted(result["world"])) == (3, ["node-0", "node-1"])
+    assert (result["final_step"], result["exit_code"], result["false_deaths"]) == (500, 0, [])
+    assert not result["digest_comparable"]
+
+
+@pytest.mark.long
+def test_two_labs_side_by_side_do_not_see_each_other(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    labs = []
+    for folder in folders:
+        folder.mkdir()
+        options = ("--fault", "kill", "--steps", str(STEPS), "--json", str(folder / "out.json"))
+        labs.append(start(folder, "trial", *options))
+    for lab, folder in zip(labs, folders, strict=True):
+        assert_recovered(finish(lab, folder, folder / "out.json"), undisturbed)
+
+
+@pytest.mark.long
+def test_stock_torchrun_is_measured_by_the_same_means(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # else it may never come back at all
+    result = trial("--fault", "kill", "--rdzv", "c10d")
+    assert result["generations"] >= 2
+    assert result["recovered_s"] > 0
+    assert result["exit_code"] == 0
+
+
+@pytest.mark.long
+def test_the_demonstration_ends_with_equal_bits(tmp_path: Path) -> None:
+    demo = start(tmp_path, "demo")
+    output, _ = demo.communicate(timeout=280)
+    assert demo.returncode == 0, output
+    assert "equal bit for bit" in output
+    assert left_behind(tmp_path) == []
