@@ -31,11 +31,11 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.optim import Optimizer
 
 from ryzen_trainer.checkpoint.agreement import Ranks
-from ryzen_trainer.checkpoint.folder import CheckpointFolder, Committed, attempt_name
+from ryzen_trainer.checkpoint.folder import CheckpointFolder, Committed, attempt_name, probe_name
 from ryzen_trainer.checkpoint.manifest import FileMark, Manifest, ManifestError, Verification
 from ryzen_trainer.checkpoint.random_state import RandomState, reseed
 from ryzen_trainer.checkpoint.reading import SafeLoadPlanner, SafeReader, from_bytes, to_bytes
-from ryzen_trainer.errors import CheckpointError, CheckpointMismatchError
+from ryzen_trainer.errors import CheckpointError, CheckpointFolderError, CheckpointMismatchError
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,16 @@ class Checkpointer:
         self._ranks = Ranks()
 
     def check_writable(self) -> None:
-        """Before the first step. Raises CheckpointFolderError on every rank if it fails on one."""
+        """Before the first step: every rank can write, and all see the same folder. Raises CheckpointFolderError
+        on every rank if it fails on one."""
         self._together(self.folder.check_writable)
+        name: str = self._ranks.from_first(probe_name() if self._ranks.first else None)
+        self._on_first(lambda: self.folder.leave(name))
+        try:
+            self._together(lambda: self.folder.check_seen(name))
+        finally:
+            if self._ranks.first:
+                self.folder.remove(name)
 
     def save(self, step: int, samples: int) -> Path:
         """Write and commit the checkpoint of `step`, the number of steps done; `samples` over all ranks.
@@ -100,7 +108,7 @@ class Checkpointer:
         name: str = self._ranks.from_first(attempt_name(step) if self._ranks.first else None)
         path = self.folder.path / name
         try:
-            self._together(lambda: self._ranks.first and self.folder.make(name))
+            self._on_first(lambda: self.folder.make(name))
             self._write_shards(path)
             self._together(lambda: self._commit(path, step, samples))
         except CheckpointError:
@@ -135,7 +143,7 @@ class Checkpointer:
 
     def mark(self, step: int, verification: Verification) -> None:
         """Record what a check of the checkpoint of `step` found."""
-        self._together(lambda: self._ranks.first and self.folder.mark(step, verification))
+        self._on_first(lambda: self.folder.mark(step, verification))
 
     # ------------------------------------------------------------------ writing
 
@@ -155,22 +163,14 @@ class Checkpointer:
         return {"job": to_bytes(of_job), "ranks": {str(self._ranks.rank): to_bytes(of_rank)}}
 
     def _commit(self, path: Path, step: int, samples: int) -> None:
-        shard = f"__{self._ranks.rank}_0.distcp"
-        try:
-            mark = FileMark.of(path / shard)
-        except OSError:
-            mark = FileMark(-1, 0)
-        rows = self._ranks.gathered([mark.bytes, mark.crc32])
-        missing = [str(rank) for rank, row in enumerate(rows) if row[0] < 0]
-        if missing:
-            raise CheckpointError(
-                f"checkpoint folder {path.parent}: rank {', '.join(missing)} does not find its own shard"
-            )
+        shard = _mark(path / f"__{self._ranks.rank}_0.distcp")
+        rows = self._ranks.gathered([shard.bytes, shard.crc32])
         if not self._ranks.first:
             return
         files = {f"__{rank}_0.distcp": FileMark(*row) for rank, row in enumerate(rows)}
-        with self.folder.explained():
-            files[_METADATA] = FileMark.of(path / _METADATA)
+        files[_METADATA] = _mark(path / _METADATA)
+        for name, mark in files.items():
+            self.folder.check_size(path / name, mark.bytes)
         others = self.folder.survey()[0]
         sequence = 1 + max((each.manifest.sequence for each in others), default=0)
         manifest = Manifest(step, sequence, samples, self.global_batch, self._ranks.size, torch.__version__, files)
@@ -181,22 +181,26 @@ class Checkpointer:
     def _candidates(self) -> list[tuple[Path, Manifest]]:
         """Rank 0's list, newest first, on every rank."""
         names: list[str] = []
-        if self._ranks.first:
-            committed, passed = self.folder.survey()
-            for each in passed:
-                log.warning("passing over %s: %s", each.path, each.reason)
-            names = [each.path.name for each in committed if not self._is_tainted(each)]
-        found = []
-        for name in self._ranks.from_first(names):
-            path = self.folder.path / name
-            try:
-                found.append((path, Manifest.read(path)))
-            except ManifestError as error:
-                raise CheckpointError(
-                    f"checkpoint {path} is seen by rank 0 but not by rank {self._ranks.rank} ({error}): "
-                    "all ranks need the same storage"
-                ) from error
+        found: list[tuple[Path, Manifest]] = []
+
+        def read_same() -> None:
+            for name in everywhere:
+                path = self.folder.path / name
+                try:
+                    found.append((path, Manifest.read(path)))
+                except ManifestError as error:
+                    raise self.folder.not_shared(f"{name}: {error}") from error
+
+        self._on_first(lambda: names.extend(self._listed()))
+        everywhere = self._ranks.from_first(names)
+        self._together(read_same)
         return found
+
+    def _listed(self) -> list[str]:
+        committed, passed = self.folder.survey()
+        for each in passed:
+            log.warning("passing over %s: %s", each.path, each.reason)
+        return [each.path.name for each in committed if not self._is_tainted(each)]
 
     def _is_tainted(self, each: Committed) -> bool:
         tainted = each.manifest.verification is Verification.TAINTED
@@ -255,8 +259,14 @@ class Checkpointer:
             act()
         except CheckpointError as error:
             failure = error
-        if not self._ranks.all_true(failure is None):
-            raise failure or CheckpointError(f"checkpoint folder {self.folder.path}: another rank failed, see there")
+        failed = [rank for rank, (flag,) in enumerate(self._ranks.gathered([int(failure is not None)])) if flag]
+        if failed:
+            others = ", ".join(map(str, failed))
+            raise failure or CheckpointFolderError(f"checkpoint folder {self.folder.path}: see what rank {others} says")
+
+    def _on_first(self, act: Callable[[], object]) -> None:
+        """Run on rank 0; if it raises there, all raise."""
+        self._together(act if self._ranks.first else lambda: None)
 
     def _torch_call(self, act: Callable[[], object]) -> None:
         """DCP raises its exception, no subclass of Exception, on all ranks alike."""
@@ -268,3 +278,11 @@ class Checkpointer:
             causes = [pair[0] for pair in error.failures.values()]
             telling = next((each for each in causes if isinstance(each, OSError)), causes[0])
             raise self.folder.explain(telling) from error
+
+
+def _mark(path: Path) -> FileMark:
+    """Of size -1 where the file is not there: every rank has to come to the gathering."""
+    try:
+        return FileMark.of(path)
+    except OSError:
+        return FileMark(-1, 0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 import secrets
 import shutil
@@ -47,6 +46,11 @@ def attempt_name(step: int) -> str:
     return f"step-{step:08d}-{secrets.token_hex(3)}"
 
 
+def probe_name() -> str:
+    """A fresh name for the file by which ranks find out whether they share the folder."""
+    return f".probe-{secrets.token_hex(6)}"
+
+
 class CheckpointFolder:
     """What stands under `path`. It need not exist before the first checkpoint."""
 
@@ -73,13 +77,38 @@ class CheckpointFolder:
 
     def check_writable(self) -> None:
         """Find out before the first step, not at the first checkpoint. Raises CheckpointFolderError."""
-        probe = self.path / f".probe-{os.getpid()}"
+        name = probe_name()
+        try:
+            self.leave(name)
+        finally:
+            self.remove(name)
+
+    def leave(self, name: str) -> None:
+        """A small file, written for others to see. Raises CheckpointFolderError."""
         with self.explained():
             self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
+            (self.path / name).write_bytes(b"\0" * 4096)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink(missing_ok=True)
+
+    def check_seen(self, name: str) -> None:
+        """Raises CheckpointFolderError where another rank's file is not seen."""
+        if not (self.path / name).exists():
+            raise self.not_shared("what rank 0 wrote is not there")
+
+    def check_size(self, path: Path, size: int) -> None:
+        """Raises CheckpointFolderError unless the file is here with this size."""
+        with self.explained():
+            seen = path.stat().st_size if path.exists() else None
+        if seen != size:
+            raise self.not_shared(f"{path.name} has {seen} bytes here, {size} were written")
+
+    def not_shared(self, seen: str) -> CheckpointFolderError:
+        return CheckpointFolderError(
+            f"checkpoint folder {self.path} is not the same for all ranks ({seen}): name one on storage they share"
+        )
 
     def commit(self, path: Path, manifest: Manifest) -> None:
         """From here on `path` is a checkpoint. Raises CheckpointFolderError."""
