@@ -25,6 +25,10 @@ class Nudge:
         with contextlib.suppress(OSError):  # no agent, or it is busy: it reads the page soon anyway
             self._socket.sendto(b"", self._path)
 
+    def close(self) -> None:
+        """A call of `send` after this does nothing."""
+        self._socket.close()
+
 
 def stamp_uncaught(stamp: Callable[[str, str], None]) -> None:
     """From now on `stamp(type, message)` is called for an uncaught exception, then the hook that stood here."""

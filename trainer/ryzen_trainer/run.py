@@ -1,4 +1,4 @@
-"""`attach()`: a training loop tells its node's agent where it is.
+"""What a training loop says of itself, written where its node's agent looks.
 
     run = ryzen_trainer.attach()
     for step, batch in enumerate(run.steps(loader)):
@@ -8,31 +8,26 @@
         run.report(loss=loss_value, tokens=n)
 
 Everything goes into the beat page (`ryzen_protos.beat_page`): memory that the agent reads ten times a second.
-Nothing here waits, takes a lock, makes a system call in the loop or raises into it. Where there is no torchrun,
-no run directory or no room, `attach()` returns a run whose calls do nothing.
+Nothing here waits, takes a lock, makes a system call in the loop or raises into it.
 
 The first record is written when the first step begins; until then the page only says that the process is there.
 A step is done when the next one begins, when `steps()` is asked for the next item, or at `finish()`. Time is
 charged to the innermost section that is open; the step outside any section is the section "".
 
-A page has one writer: call from one thread.
+A page has one writer: call from one thread. A forked child writes to it no more.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
 import struct
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from time import monotonic_ns
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from ryzen_protos import run_dir
-from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Header, given_bits, process_start_ticks
-from ryzen_trainer.failure import Nudge, stamp_uncaught
+from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, given_bits
+from ryzen_trainer.failure import Nudge
 
 Item = TypeVar("Item")
 _NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError)
@@ -142,6 +137,13 @@ class Run:
             self._beat(now)
         self._nudge.send()
 
+    def detach(self) -> None:
+        """From now on every call does nothing; the page stays as it is. For the child of a fork."""
+        self._in_step = False
+        with contextlib.suppress(BufferError):
+            self._page.close()
+        self._nudge.close()
+
     # ------------------------------------------------------------------ inside
 
     def failed(self, error_type: str, message: str) -> None:
@@ -233,45 +235,7 @@ class DetachedRun(Run):
 
     def failed(self, error_type: str, message: str) -> None: ...
 
-
-def attach(role: str = "", device: str = "") -> Run:
-    """The run of this rank, from torchrun's environment; one that does nothing where no agent could see it.
-
-    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout.
-    Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
-    process with torch that takes a second). Never raises.
-    """
-    try:
-        header = _header(role, device)
-        where = run_dir.default_path()
-        page = run_dir.beat_page(where, header.run_id, header.local_rank)
-        page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        nudge = Nudge(run_dir.nudge_socket(where))
-        run = Run(BeatWriter(page, header), nudge)
-    except (OSError, KeyError, ValueError):  # no torchrun, no run directory, no room, an unfit run id
-        return DetachedRun()
-    stamp_uncaught(run.failed)
-    atexit.register(run.finish)
-    nudge.send()
-    return run
-
-
-def _header(role: str, device: str) -> Header:
-    given = os.environ
-    if min(int(given[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")) < 0:
-        raise ValueError("a rank below zero")
-    return Header(
-        run_id=given["TORCHELASTIC_RUN_ID"],
-        generation=int(given.get("RYZEN_GENERATION", "0")),
-        rank=int(given["RANK"]),
-        local_rank=int(given["LOCAL_RANK"]),
-        world_size=int(given["WORLD_SIZE"]),
-        pid=os.getpid(),
-        start_ticks=process_start_ticks(os.getpid()),
-        pid_namespace=Path("/proc/self/ns/pid").stat().st_ino,
-        device=device,
-        role=role,
-    )
+    def detach(self) -> None: ...
 
 
 def _count(value: object) -> int:
@@ -289,6 +253,8 @@ def _figure(value: object) -> float | None:
         return value
     device = getattr(value, "device", None)
     if device is not None and str(getattr(device, "type", device)) != "cpu":
+        return None
+    if hasattr(value, "full_tensor"):  # sharded: to read it is a collective
         return None
     try:
         return float(value.detach() if hasattr(value, "detach") else value)  # type: ignore[arg-type]

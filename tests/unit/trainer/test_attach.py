@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import ryzen_trainer
 from ryzen_protos import run_dir
 from ryzen_protos.beat_page import BeatReader, Event, Progress, process_start_ticks
+from ryzen_trainer import attaching
 from ryzen_trainer.run import Run
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "RYZEN_GENERATION": "3"}
@@ -27,6 +29,8 @@ def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("RYZEN_RUN_DIR", str(tmp_path))
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(attaching.ATTACHED, "")
+    monkeypatch.setattr(attaching, "_runs", {})
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr("atexit.register", lambda _function: None)
     run = ryzen_trainer.attach(role="trainer", device="GPU-1")
@@ -186,6 +190,7 @@ def test_outside_torchrun_every_call_does_nothing(
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(missing)
+    monkeypatch.setattr(attaching, "_runs", {})
     hook = sys.excepthook
     run = ryzen_trainer.attach()
     use_everything(run)
@@ -257,6 +262,49 @@ def test_an_exception_that_cannot_be_printed_is_stamped_all_the_same(tmp_path: P
     assert failure.type == "Bad"
 
 
+def test_a_second_call_gives_the_same_run(rank: Run) -> None:
+    assert ryzen_trainer.attach() is rank
+
+
+def test_a_forked_child_says_nothing_in_its_parents_name(rank: Run, tmp_path: Path) -> None:
+    rank.step(5)
+    child = os.fork()
+    if child == 0:
+        try:
+            rank.step(6)
+            rank.report(loss=1.0)
+            rank.checkpoint_committed(6)
+            sys.excepthook(ValueError, ValueError("of the child"), None)
+            use_everything(ryzen_trainer.attach())
+            rank.finish()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert now(tmp_path).step == 5
+    assert page(tmp_path).failure() is None
+    assert page(tmp_path).events() == []
+    assert page(tmp_path).header.pid == os.getpid()
+    rank.step(6)
+    assert now(tmp_path).step == 6
+
+
+def test_a_spawned_worker_that_runs_the_script_again_takes_no_page(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, ryzen_trainer\n"
+        "ryzen_trainer.attach().step(7)\n"
+        "again = 'import ryzen_trainer; print(ryzen_trainer.attach().attached)'\n"
+        "subprocess.run([sys.executable, '-c', again])\n"
+    )
+    assert in_rank(script, tmp_path).stdout == "False\n"
+    assert now(tmp_path).step == 7
+
+
+def test_the_run_directory_made_by_a_rank_is_private(tmp_path: Path) -> None:
+    in_rank("import ryzen_trainer\nryzen_trainer.attach()\n", tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    run_dir.make(tmp_path / "new")
+
+
 def test_the_last_step_is_done_at_a_normal_exit(tmp_path: Path) -> None:
     in_rank("import ryzen_trainer\nrun = ryzen_trainer.attach()\nrun.step(0)\nrun.step(1)\n", tmp_path)
     assert now(tmp_path).steps_done == 2
@@ -294,7 +342,7 @@ def agent_ear(folder: Path) -> socket.socket:
 
 
 def in_rank(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **TORCHRUN, "RYZEN_RUN_DIR": str(folder)}
+    environment = {**os.environ, **TORCHRUN, "RYZEN_RUN_DIR": str(folder), attaching.ATTACHED: ""}
     return subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
     )

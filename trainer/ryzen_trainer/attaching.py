@@ -1,0 +1,78 @@
+"""`attach()`: the beat page of this rank, from torchrun's environment.
+
+Only the process that torchrun started writes its page. A child of it (a data loader's worker, forked or spawned)
+inherits the environment and perhaps the page: a fork closes its copy, and whoever finds that an ancestor has
+attached already gets a run that does nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from pathlib import Path
+
+from ryzen_protos import run_dir
+from ryzen_protos.beat_page import BeatWriter, Header, process_start_ticks
+from ryzen_trainer.failure import Nudge, stamp_uncaught
+from ryzen_trainer.run import DetachedRun, Run
+
+ATTACHED = "RYZEN_ATTACHED_PID"
+"""Set by `attach()` for the children: the process that writes the page."""
+
+_runs: dict[int, Run] = {}  # by process id: one, and after a fork the parent's beside it
+
+
+def attach(role: str = "", device: str = "") -> Run:
+    """The run of this rank; one that does nothing where no agent could see it. Each call returns the same.
+
+    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout.
+    Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
+    process with torch that takes a second). Never raises.
+    """
+    found = _runs.get(os.getpid())
+    if found is None:
+        try:
+            found = _attached(role, device)
+        except (OSError, KeyError, ValueError):  # no torchrun, no run directory, no room, an unfit run id
+            return DetachedRun()
+        _runs[os.getpid()] = found
+    return found
+
+
+def _attached(role: str, device: str) -> Run:
+    writer = os.environ.get(ATTACHED, "")
+    if writer and writer != str(os.getpid()):
+        raise ValueError(f"process {writer} writes the page of this rank")
+    header = _header(role, device)
+    folder = run_dir.default_path()
+    if run_dir.ENVIRONMENT not in os.environ:  # a place that other users know too
+        run_dir.make(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    page = run_dir.beat_page(folder, header.run_id, header.local_rank)
+    page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    nudge = Nudge(run_dir.nudge_socket(folder))
+    run = Run(BeatWriter(page, header), nudge)
+    os.environ[ATTACHED] = str(os.getpid())
+    stamp_uncaught(run.failed)
+    atexit.register(run.finish)
+    os.register_at_fork(after_in_child=run.detach)
+    nudge.send()
+    return run
+
+
+def _header(role: str, device: str) -> Header:
+    given = os.environ
+    if min(int(given[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")) < 0:
+        raise ValueError("a rank below zero")
+    return Header(
+        run_id=given["TORCHELASTIC_RUN_ID"],
+        generation=int(given.get("RYZEN_GENERATION", "0")),
+        rank=int(given["RANK"]),
+        local_rank=int(given["LOCAL_RANK"]),
+        world_size=int(given["WORLD_SIZE"]),
+        pid=os.getpid(),
+        start_ticks=process_start_ticks(os.getpid()),
+        pid_namespace=Path("/proc/self/ns/pid").stat().st_ino,
+        device=device,
+        role=role,
+    )
