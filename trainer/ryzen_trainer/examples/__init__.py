@@ -1,0 +1,1 @@
+"""Training scripts that use nothing a user's could not."""

@@ -46,6 +46,8 @@ class Parts:
     division: Division
     batches: Iterator[tuple[Tensor, Tensor]]
     checkpointer: Checkpointer
+    figures: tuple[float | None, float | None] = (None, None)
+    """Loss and gradient norm of the newest step that they were read of."""
 
 
 def train(config: Config, run: ryzen_trainer.Run) -> str:
@@ -138,14 +140,17 @@ def _step(parts: Parts, step: int) -> None:
         parts.optimizer.step()
         parts.scheduler.step()
         parts.optimizer.zero_grad(set_to_none=True)
+    done = step + 1
+    spoken = done % training.report_every == 0
+    if spoken or parts.device.type == "cpu":  # on a GPU to read a figure is to wait for it
+        parts.figures = float(loss), float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     local = training.global_batch // parts.division.world_size
     run.report(
-        loss=loss, grad_norm=norm, learning_rate=parts.scheduler.get_last_lr()[0],
+        loss=parts.figures[0], grad_norm=parts.figures[1], learning_rate=parts.scheduler.get_last_lr()[0],
         tokens=local * parts.config.model.sequence_length, samples=local,
     )  # fmt: skip
-    done = step + 1
-    if done % training.report_every == 0:
-        _say(f"step {done} loss {float(loss):.4f}")
+    if spoken:
+        _say(f"step {done} loss {parts.figures[0]:.4f} gradient norm {parts.figures[1]:.4f}")
     if done % training.checkpoint.every_steps == 0 or done == training.steps:
         with run.section("checkpoint"):
             _save(parts.checkpointer, done, done * training.global_batch)
