@@ -37,6 +37,9 @@ from ryzen_trainer.rendezvous.link import AgentLink
 
 BACKEND = "ryzen"
 LAST_WORD_S = 0.5
+BARRIER_GRACE_S = 1.0
+"""After a good end every torchrun comes to the exit barrier by itself, a poll interval apart. Lower: the one that
+hosts the store may leave before a slower one has looked. Higher: a node lost in the last second holds up the rest."""
 
 _Phase = node_pb2.ObservedJob
 _Place = node_pb2.DesiredJob
@@ -77,6 +80,7 @@ class RyzenRendezvousHandler(RendezvousHandler):
         self._failed = False
         self._offered: TCPStore | None = None  # listens for the generation to come
         self._current: TCPStore | None = None  # of the generation that runs; its ranks are clients
+        self._releasing: threading.Timer | None = None
         self._link = AgentLink(socket_path, self._snapshot, self._on_order, self._on_refusal)
 
     # ------------------------------------------------------------- called by torchrun
@@ -153,7 +157,7 @@ class RyzenRendezvousHandler(RendezvousHandler):
         if waiting and reason_is_new and order.reason:
             say(order.reason)
         if order.place == _Place.DISMISSED and not waiting:
-            self._leave_exit_barrier()
+            self._release_later(0.0 if order.exit_code else BARRIER_GRACE_S)
 
     def _on_refusal(self, details: str) -> None:
         if details != self._refusal:
@@ -246,9 +250,15 @@ class RyzenRendezvousHandler(RendezvousHandler):
         else:
             os.environ.pop("TORCH_ELASTIC_WORKER_IDENTICAL", None)
 
+    def _release_later(self, seconds: float) -> None:
+        if self._releasing is None:
+            self._releasing = threading.Timer(seconds, self._leave_exit_barrier)
+            self._releasing.daemon = True
+            self._releasing.start()
+
     def _leave_exit_barrier(self) -> None:
         """The job is over: wake every torchrun of this generation that waits for others in its exit barrier."""
-        current, self._current = self._current, None
+        current = self._current
         if current is None:
             return
         try:
