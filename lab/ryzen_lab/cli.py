@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
+from ryzen_lab.bench import beat, document, footprint, spine
 from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
@@ -91,6 +95,41 @@ def demo(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if equal else 1)
+
+
+class Part(StrEnum):
+    """What there is to measure."""
+
+    BEAT = "beat"
+    AGENT = "agent"
+    SPINE = "spine"
+
+
+@app.command()
+def bench(
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure (default all).")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Trials of each row of the spine.")] = 3,
+    out: Annotated[Path, typer.Option(help="Document whose tables are made anew.")] = Path("docs/benchmarks.md"),
+) -> None:
+    """Measure what Ryzen costs and what it saves; writes the tables into docs/benchmarks.md."""
+    try:
+        for part in parts or list(Part):
+            command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {repeat}"] if part is Part.SPINE else [])])
+            table = _measured(part, repeat, command)
+            document.write(out, part.value, table)
+            typer.echo(f"{table}\n")
+    except LabError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _measured(part: Part, repeat: int, command: str) -> str:
+    if part is Part.BEAT:
+        done = subprocess.run([sys.executable, "-m", beat.__name__], check=True, capture_output=True, text=True)
+        return document.beat_table(json.loads(done.stdout), command)
+    if part is Part.AGENT:
+        return document.footprint_table(_run(footprint.measure()), command)
+    return document.spine_table(_run(spine.measure(repeat, lambda line: typer.echo(line, err=True))), command)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -105,7 +105,7 @@ def test_a_rank_killed_while_the_coordinator_is_down_is_recovered_once_it_is_bac
 
 
 def test_the_death_of_an_agent_costs_no_step_and_no_generation(trial: Trial, undisturbed: dict[str, Any]) -> None:
-    result = trial("--fault", "agent-kill")
+    result = trial("--fault", "agent-kill", "--at-step", "20")
     assert_recovered(result, undisturbed)
     assert (result["steps_lost"], result["generations"]) == (0, 1)
 
