@@ -83,6 +83,7 @@ class Core:
         node = reports.attach(cluster, report)
         if node is None:
             return
+        reports.note_left(cluster, node, {seen.key for seen in report.jobs})
         for seen in report.jobs:
             job, member = reports.take_job(cluster, node, seen, report.answered_inquiry)
             verdicts.collect(cluster, job, member)

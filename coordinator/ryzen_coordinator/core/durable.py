@@ -16,7 +16,7 @@ from ryzen_coordinator.core.effects import Journal
 from ryzen_coordinator.core.events import Hello, JobSeen, Shape
 from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Node, World
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Member, Node, World
 
 FORMAT = 1
 
@@ -111,7 +111,7 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "exit_code": job.exit_code,
         "note": job.note,
         "over_unix_s": job.over_s + offset,
-        "ended_pids": job.ended_pids,
+        "unended": {name: left.torchrun_pid for name, left in job.unended.items()},
     }
 
 
@@ -129,7 +129,8 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
         setattr(job, name, body[name])
     job.watched, job.exit_code, job.note = body["watched"], body["exit_code"], body["note"]
     job.over_s = body["over_unix_s"] - offset
-    job.open, job.ended_pids = list(body["open"]), dict(body["ended_pids"])
+    job.open = list(body["open"])
+    job.unended = {name: Leaver(pid, stream=0) for name, pid in body["unended"].items()}
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest
         job.gaps.seen_s[section] = seen_unix_s - offset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ryzen_coordinator.core import incidents, membership
-from ryzen_coordinator.core.state import Cluster, Job
+from ryzen_coordinator.core.state import Cluster, Job, Leaver
 
 DO_NOT_REQUEUE = 93
 """The same figure as ryzen_protos.DO_NOT_REQUEUE_EXIT_CODE, which the core may not import; a test compares."""
@@ -47,8 +47,10 @@ def _end(cluster: Cluster, job: Job, exit_code: int, note: str) -> None:
     job.over_s = cluster.now_s
     job.question = None
     job.stop_pids.clear()
-    job.ended_pids = {
-        name: member.seen.torchrun_pid for name, member in job.members.items() if not member.torchrun_gone
+    job.unended = {
+        name: Leaver(member.seen.torchrun_pid, cluster.nodes[name].stream)
+        for name, member in job.members.items()
+        if not member.torchrun_gone
     }
     incidents.close_all(cluster, job, f"the job is over: {note}")
     for member in job.members.values():

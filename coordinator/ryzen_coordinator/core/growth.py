@@ -15,6 +15,8 @@ def grow(cluster: Cluster, job: Job) -> None:
     if adopted and cluster.now_s - job.formed_s <= cluster.settings.rejoin_wait_s:
         return  # the rest of an adopted world may only not have spoken yet
     when = policy(cluster, job)
+    if not all(cluster.reachable(member) for member in job.world_members()):
+        return  # one that cannot hear of the new world would be left out of it
     for member in job.members.values():
         if member.node in job.world or when == "never" or not membership.is_ready(cluster, job, member):
             continue
@@ -30,5 +32,10 @@ def policy(cluster: Cluster, job: Job) -> Grow:
 
 
 def _saved_since(job: Job, member: Member) -> bool:
+    """A checkpoint was committed since the node began to wait, and a step has begun after it.
+
+    The second, because the last thing many a job does is to save: it must not be torn down while it exits.
+    """
     since = member.ready_checkpoint if member.ready_checkpoint is not None else -1
-    return job.checkpoint_step is not None and job.checkpoint_step > since
+    saved, step = job.checkpoint_step, job.table.top_step()
+    return saved is not None and saved > since and step is not None and step > saved

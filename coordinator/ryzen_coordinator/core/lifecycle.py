@@ -5,7 +5,7 @@ from __future__ import annotations
 from ryzen_coordinator.core import ending, growth, incidents
 from ryzen_coordinator.core.blame import Verdict
 from ryzen_coordinator.core.detectors.stall import silent_nodes
-from ryzen_coordinator.core.phases import OVER, WORLD_UP
+from ryzen_coordinator.core.phases import OVER, RECOVERING, WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
 _LOOK_AT_ONCE_NODES = 64
@@ -24,6 +24,8 @@ def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
     done = member is not None and job.formed and member.all_done(job.generation)
     if (job.phase in WORLD_UP and (done or member is None)) or job.phase == "ending":
         _watch_end(cluster, job)
+    if job.phase in RECOVERING and thorough:
+        _watch_late_end(cluster, job)
     if job.phase not in OVER and thorough:
         _watch_leaving(cluster, job)
 
@@ -99,6 +101,23 @@ def _watch_end(cluster: Cluster, job: Job) -> None:
         ending.finish(cluster, job, "all done", 0, "all ranks exited 0")
     elif cluster.now_s - job.ending_s > cluster.settings.rejoin_wait_s and all(map(cluster.silent, rest)):
         _lost_at_the_end(cluster, job, rest)
+
+
+def _watch_late_end(cluster: Cluster, job: Job) -> None:
+    """The job was ending while a new generation was announced: its nodes were done before they heard of it.
+
+    All done: it has ended well. Some: after a fault that is the job's end; after a growth the others go on from
+    their checkpoint if they are enough.
+    """
+    members, world = job.world_members(), job.world
+    rest = [member for member in members if world is not None and not member.left_well(world.generation)]
+    if len(rest) == len(members) or any(incident.verdict is None for incident in incidents.open_of(cluster, job)):
+        return
+    enough = job.plan is not None and len(job.plan.wanted) >= job.shape.min_nodes
+    if not rest:
+        ending.finish(cluster, job, "all done", 0, "all ranks exited 0")
+    elif job.open or not enough:
+        ending.finish(cluster, job, "failed", 1, "some nodes had ended already: no rendezvous any more")
 
 
 def _lost_at_the_end(cluster: Cluster, job: Job, rest: list[Member]) -> None:

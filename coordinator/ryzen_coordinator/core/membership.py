@@ -133,6 +133,8 @@ def _standing(cluster: Cluster, job: Job, member: Member) -> tuple[Standing, str
         return "ready", ""
     if job.world is None or member.node not in job.world:
         return "out", "not in the rendezvous"
+    if member.left_well(job.world.generation):
+        return "out", "its ranks are done"
     if cluster.now_s - max(member.handler_s, job.announced_s) > cluster.settings.handler_wait_s:
         return "out", "torchrun's rendezvous handler is gone"
     if cluster.now_s - job.announced_s > cluster.settings.rejoin_wait_s:

@@ -2,6 +2,9 @@
 
 The index is the global rank. Times are core time: an observation "quiet for 0.4 s" that arrives at 100.0 becomes
 "changed at 99.6", so nothing has to be counted up afterwards and a silent node's figures simply stay.
+
+Agents report once a second, so a rank that seems silent since 0.9 s may have stepped many times. What a silence is
+known to be ends at the last report (`seen_s`); only a process that is stopped is silent until it is heard again.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class ProgressTable:
     step: Integers = field(init=False)
     steps_done: Integers = field(init=False)
     section: Integers = field(init=False)
+    seen_s: Floats = field(init=False)
     changed_s: Floats = field(init=False)
     born_s: Floats = field(init=False)
     began_s: Floats = field(init=False)
@@ -75,6 +79,7 @@ class ProgressTable:
         """Take in one rank of this generation."""
         rank = seen.rank
         self.reserve(rank + 1)
+        self.seen_s[rank] = now_s
         was_alive = bool(self.alive[rank])
         self.node[rank] = self._node_index(node)
         self.alive[rank] = seen.life != "exited"
@@ -103,14 +108,14 @@ class ProgressTable:
         if not looked.any():
             return Sweep((), False, 0.0, settings.gap_unknown_s)
         limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
-        quiet = now_s - self.changed_s
-        over = quiet > limits[self.section]
-        frozen = looked & over & np.isfinite(self.frozen_since_s)
-        last = int(np.argmin(np.where(looked, quiet, np.inf)))
+        limit = limits[self.section]
+        frozen = looked & (now_s - self.changed_s > limit) & np.isfinite(self.frozen_since_s)
+        quiet = self.seen_s - self.changed_s
+        last = int(np.argmin(np.where(looked, now_s - self.changed_s, np.inf)))
         return Sweep(
             frozen=tuple(int(rank) for rank in np.flatnonzero(frozen)),
-            all_silent=bool(over[looked].all()),
-            quiet_s=float(quiet[last]),
+            all_silent=bool((quiet > limit)[looked].all()),
+            quiet_s=float(now_s - self.changed_s[last]),
             limit_s=float(limits[self.section[last]]),
         )
 
@@ -123,13 +128,17 @@ class ProgressTable:
         stopped = self.alive & self._on_live_nodes(silent_nodes) & (now_s - self.frozen_since_s > seconds)
         return tuple(int(rank) for rank in np.flatnonzero(stopped & np.isfinite(self.frozen_since_s)))
 
-    def others_silent(self, node: str, gaps: Gaps, settings: CoreSettings, now_s: float) -> bool:
-        """True if every living rank outside `node` is silent for longer than its limit."""
-        others = self.alive & (self.node != self._node_index(node))
+    def others_silent(self, nodes: set[str], gaps: Gaps, settings: CoreSettings, now_s: float | None) -> bool:
+        """True if every living rank outside `nodes` is silent for longer than its limit.
+
+        `now_s` None: is known to be, by what was reported; else: seems to be at that time.
+        """
+        others = self.alive & self._on_live_nodes(nodes)
         if not others.any():
             return False
         limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
-        return bool((now_s - self.changed_s > limits[self.section])[others].all())
+        until_s = self.seen_s if now_s is None else now_s
+        return bool((until_s - self.changed_s > limits[self.section])[others].all())
 
     def others_step(self, node: str) -> int:
         """The newest step outside `node`; -1 if there is none."""
@@ -180,6 +189,7 @@ _COLUMNS: tuple[tuple[str, type[np.generic], float], ...] = (
     ("step", np.int64, -1),
     ("steps_done", np.int64, 0),
     ("section", np.int64, 0),
+    ("seen_s", np.float64, 0.0),
     ("changed_s", np.float64, NEVER),
     ("born_s", np.float64, NEVER),
     ("began_s", np.float64, NEVER),

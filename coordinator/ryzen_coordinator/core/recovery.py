@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ryzen_coordinator.core import brakes, ending, incidents, membership, policy, verdicts, watched
 from ryzen_coordinator.core.blame import Verdict
-from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, stall
+from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, node_loss, stall
 from ryzen_coordinator.core.phases import WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Job, Member, Question
 
@@ -29,7 +29,7 @@ def judge(cluster: Cluster, job: Job) -> None:
     """Decide what has been collected for long enough, and what a question has been answered on."""
     verdicts.judge_exits(cluster, job)
     if job.question is not None:
-        _judge_hang(cluster, job, job.question)
+        _judge_question(cluster, job, job.question)
 
 
 def _suspect(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
@@ -37,16 +37,23 @@ def _suspect(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
         _report_network(cluster, job, suspicion)
     elif suspicion.kind == "hang":
         if job.question is None:
-            job.question = Question(cluster.ask(job), cluster.now_s, frozenset(suspicion.nodes))
+            job.question = Question("hang", cluster.ask(job), cluster.now_s, frozenset(suspicion.nodes))
+    elif suspicion.kind == "node_loss":
+        if job.question is None and _may_act_on(cluster, job, suspicion):
+            others = {member.node for member in job.world_members() if cluster.reachable(member)}
+            job.question = Question("node_loss", cluster.ask(job), cluster.now_s, frozenset(others))
     elif job.watched:
-        if suspicion.kind == "exit":
-            watched.on_exit(cluster, job, suspicion)
+        watched.on_exit(cluster, job, suspicion)
     elif job.phase == "ending":
         _on_exit_at_the_end(cluster, job, suspicion)
-    elif job.phase in WORLD_UP and suspicion.kind == "exit":
+    elif job.phase in WORLD_UP:
         _on_exit(cluster, job, suspicion)
-    elif job.phase in WORLD_UP and suspicion.kind == "node_loss":
-        _on_node_loss(cluster, job, suspicion)
+
+
+def _may_act_on(cluster: Cluster, job: Job, suspicion: Suspicion) -> bool:
+    mode = cluster.settings.node_loss_mode
+    advised = all(job.members[node].network_incident is not None for node in suspicion.nodes)
+    return not job.watched and (mode == "act" or (mode == "advise" and not advised))
 
 
 def _on_exit(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
@@ -65,18 +72,18 @@ def _on_exit_at_the_end(cluster: Cluster, job: Job, suspicion: Suspicion) -> Non
         verdicts.take_failures(cluster, incident, job.members[node])
 
 
-def _on_node_loss(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
-    member = job.members[suspicion.nodes[0]]
+def _on_node_loss(cluster: Cluster, job: Job, suspicion: Suspicion, question: Question) -> None:
     verdict = Verdict("node_lost", nodes=suspicion.nodes, reason=suspicion.evidence[0])
-    mode = cluster.settings.node_loss_mode
-    if mode == "act":
-        incident = incidents.open_on(cluster, job, suspicion)
+    advise = cluster.settings.node_loss_mode == "advise"
+    incident = incidents.open_on(cluster, job, suspicion, rides=not advise)
+    incident.marks["suspected"] = question.asked_s
+    if advise:
+        for node in suspicion.nodes:
+            job.members[node].network_incident = incident.id
+        incidents.decide(cluster, incident, policy.advise(verdict))
+    else:
         _start_anew(cluster, job, suspicion.evidence[0])
         verdicts.decide_node_loss(cluster, job, incident, verdict)
-    elif mode == "advise" and member.network_incident is None:
-        advice = incidents.open_on(cluster, job, suspicion, rides=False)
-        member.network_incident = advice.id
-        incidents.decide(cluster, advice, policy.advise(verdict))
 
 
 def _start_anew(cluster: Cluster, job: Job, why: str) -> None:
@@ -89,15 +96,20 @@ def _start_anew(cluster: Cluster, job: Job, why: str) -> None:
         membership.announce(cluster, job, why)
 
 
-def _judge_hang(cluster: Cluster, job: Job, question: Question) -> None:
+def _judge_question(cluster: Cluster, job: Job, question: Question) -> None:
     members = [job.members[node] for node in question.nodes if node in job.members]
     answered = all(member.answered >= question.inquiry for member in members)
     if not answered and cluster.now_s - question.asked_s < cluster.settings.inquiry_s:
         return
     job.question = None
-    if job.phase in _STRUCK:
+    if job.phase not in _STRUCK:
+        return
+    if question.kind == "hang":
         for suspicion in stall.find(cluster, job, None):
             _on_hang(cluster, job, suspicion, question)
+    else:
+        for suspicion in node_loss.confirm(cluster, job):
+            _on_node_loss(cluster, job, suspicion, question)
 
 
 def _on_hang(cluster: Cluster, job: Job, suspicion: Suspicion, question: Question) -> None:

@@ -7,7 +7,7 @@ remembers (a lost journal) but that runs out there is adopted as it is: never hu
 from __future__ import annotations
 
 from ryzen_coordinator.core import ending, incidents, watched
-from ryzen_coordinator.core.events import Hello, JobSeen, NodeGone, NodeReport
+from ryzen_coordinator.core.events import Hello, JobKey, JobSeen, NodeGone, NodeReport
 from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.state import Cluster, Job, Member, Node, World
@@ -53,6 +53,8 @@ def gone(cluster: Cluster, event: NodeGone) -> None:
         return
     node.connected = False
     node.said_goodbye = event.goodbye
+    if event.goodbye:
+        note_left(cluster, node, set())
     cluster.say("info", f"{node.name} is disconnected{': ' + event.reason if event.reason else ''}", node=node.name)
 
 
@@ -80,7 +82,7 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         seen = _with_handler_of(member.seen, seen)
     member.seen = seen
     if member.torchrun_gone:
-        job.ended_pids.pop(node.name, None)
+        job.unended.pop(node.name, None)
     member.heard_s = cluster.now_s
     member.answered = max(member.answered, answered)
     member.silence_step = None
@@ -103,7 +105,7 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
 
 def _job_for(cluster: Cluster, node: Node, seen: JobSeen) -> Job:
     job = cluster.jobs.get(seen.key)
-    if job is not None and not _is_another_run(job, node, seen):
+    if job is not None and not _is_another_run(cluster, job, node, seen):
         return job
     job = Job(seen.user, seen.run_id, seen.shape, cluster.now_s, watched=seen.handler == "absent")
     cluster.jobs[seen.key] = job
@@ -117,13 +119,28 @@ def _job_for(cluster: Cluster, node: Node, seen: JobSeen) -> Job:
     return job
 
 
-def _is_another_run(job: Job, node: Node, seen: JobSeen) -> bool:
-    """The job of that name is over, and this is a torchrun that has nothing to do with it."""
+def _is_another_run(cluster: Cluster, job: Job, node: Node, seen: JobSeen) -> bool:
+    """The job of that name is over, and this is a torchrun that has nothing to do with it.
+
+    A node that died about the job's end and is back soon after came back to this job, not to begin another one.
+    """
     if job.phase not in OVER or seen.handler != "joining" or seen.generation > 0:
         return False
-    known = job.members.get(node.name)
-    had_a_world = known is not None and known.seen.generation > 0  # in a container torchrun's pid is always the same
-    return had_a_world or job.ended_pids.get(node.name) != seen.torchrun_pid
+    left = job.unended.get(node.name)
+    if left is None:
+        return True
+    if cluster.now_s - job.over_s < cluster.settings.late_return_s:
+        return False
+    # In a container torchrun's pid is always the same; one that had a world does not forget it.
+    return left.torchrun_pid != seen.torchrun_pid or job.members[node.name].took > 0
+
+
+def note_left(cluster: Cluster, node: Node, reported: set[JobKey]) -> None:
+    """Jobs that are over and that the agent does not see any more: their torchrun has left."""
+    for key, job in cluster.jobs.items():
+        left = job.unended.get(node.name)
+        if left is not None and key not in reported and left.stream == node.stream:
+            del job.unended[node.name]
 
 
 def _with_handler_of(before: JobSeen, now: JobSeen) -> JobSeen:

@@ -55,5 +55,7 @@ class CoreSettings:
     """What is done about a rank that is stopped: act, only say so (advise), or look away (off)."""
     node_loss_mode: Mode = "act"
     """The same for a node that is lost."""
+    late_return_s: float = 30.0
+    """A node that was away when its job ended is dismissed if it is back within so long; later it begins a new one."""
     forget_s: float = 86400.0
     """A node that has been away for so long, and a job that has been over for so long, are forgotten."""

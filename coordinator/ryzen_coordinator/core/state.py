@@ -7,7 +7,7 @@ Three lifetimes: a `Node` lives as long as anybody speaks of it, a `Job` from it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
@@ -74,6 +74,10 @@ class Member:
         enough = len(ranks) >= max(1, self.seen.shape.ranks_per_node)
         return enough and all(rank.life == "exited" and rank.exit_code == 0 for rank in ranks)
 
+    def left_well(self, generation: int) -> bool:
+        """All done, and its torchrun leaves: it does not come back for another world."""
+        return self.seen.handler != "joining" and self.all_done(generation)
+
     @property
     def torchrun_gone(self) -> bool:
         return self.seen.handler == "closed" or self.seen.torchrun_exit_code is not None
@@ -109,16 +113,28 @@ class World:
 
 @dataclass(slots=True)
 class Question:
-    """A hang that is suspected: a fresh answer is awaited from the nodes of the frozen ranks."""
+    """A suspicion that fresh answers may settle: of the frozen ranks' nodes, or of those beside a silent one."""
 
+    kind: Literal["hang", "node_loss"]
     inquiry: int
     asked_s: float
     nodes: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """A node whose torchrun was there when the job ended, and over which stream it was heard then."""
+
+    torchrun_pid: int
+    stream: int
+
+
 @dataclass(slots=True)
 class Job:
-    """(user, rendezvous id). `slots`: who holds or last held each group rank; a lost node's stays vacant."""
+    """(user, rendezvous id). `slots`: who holds or last held each group rank; a lost node's stays vacant.
+
+    `unended`: once the job is over, the nodes whose torchrun has not been seen to leave.
+    """
 
     user: str
     run_id: str
@@ -154,7 +170,7 @@ class Job:
     note: str = ""
     ending_s: float = 0.0
     over_s: float = 0.0
-    ended_pids: dict[str, int] = field(default_factory=dict)
+    unended: dict[str, Leaver] = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:

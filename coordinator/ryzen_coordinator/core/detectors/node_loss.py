@@ -21,26 +21,43 @@ STEPS_THAT_ACQUIT = 2
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
-    if member is not None or not job.formed or job.phase not in WORLD_UP:
+    """Suspicions from what seems to be; `confirm` looks again when the other nodes have answered."""
+    return [] if member is not None else _look(cluster, job, cluster.now_s)
+
+
+def confirm(cluster: Cluster, job: Job) -> list[Suspicion]:
+    """The lost nodes, by what the other nodes are known to have seen."""
+    return [found for found in _look(cluster, job, None) if found.kind == "node_loss"]
+
+
+def _look(cluster: Cluster, job: Job, seeming_s: float | None) -> list[Suspicion]:
+    if not job.formed or job.phase not in WORLD_UP:
         return []
     members = job.world_members()
     silent = [each for each in members if cluster.silent(each) and not each.torchrun_gone]
     if not silent or not any(cluster.reachable(each) for each in members):
         return []
-    explained = job.question is not None or bool(job.table.evidence(silent_nodes(cluster, job), cluster.now_s))
-    return [found for each in silent if (found := _judge(cluster, job, each, explained)) is not None]
-
-
-def _judge(cluster: Cluster, job: Job, member: Member, explained: bool) -> Suspicion | None:
-    table, silence_s, node = job.table, cluster.now_s - member.heard_s, member.node
-    still = job.sends_progress and table.others_silent(node, job.gaps, cluster.settings, cluster.now_s)
+    names = silent_nodes(cluster, job)
+    explained = job.question is not None or bool(job.table.evidence(names, cluster.now_s))
+    still = job.sends_progress and job.table.others_silent(names, job.gaps, cluster.settings, seeming_s)
     if still and not explained:
-        words = f"{node} is silent for {silence_s:.1f} s and no other node has advanced since"
-        return Suspicion("node_loss", (node,), member.heard_s, table.ranks_of(node), (words,))
-    before = member.silence_step
+        return [_lost(cluster, silent)]
+    return [found for each in silent if (found := _acquitted(cluster, job, each)) is not None]
+
+
+def _lost(cluster: Cluster, silent: list[Member]) -> Suspicion:
+    """All that are silent, together: the others stand still for the sake of any of them."""
+    nodes = tuple(sorted(member.node for member in silent))
+    heard_s = max(member.heard_s for member in silent)
+    words = f"{', '.join(nodes)} silent for {cluster.now_s - heard_s:.1f} s, and no other node has advanced since"
+    return Suspicion("node_loss", nodes, heard_s, evidence=(words,))
+
+
+def _acquitted(cluster: Cluster, job: Job, member: Member) -> Suspicion | None:
+    before, node = member.silence_step, member.node
     if before is None or member.network_incident is not None:
         return None
-    if table.others_step(node) >= before + STEPS_THAT_ACQUIT:
-        words = f"{node} is silent for {silence_s:.1f} s, but the job steps on: its ranks live"
-        return Suspicion("network", (node,), member.heard_s, (), (words,))
-    return None
+    if job.table.others_step(node) < before + STEPS_THAT_ACQUIT:
+        return None
+    words = f"{node} is silent for {cluster.now_s - member.heard_s:.1f} s, but the job steps on: its ranks live"
+    return Suspicion("network", (node,), member.heard_s, (), (words,))
