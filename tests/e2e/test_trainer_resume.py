@@ -156,3 +156,22 @@ def test_a_world_over_which_the_batch_does_not_divide_is_refused_in_one_line(sta
     ] * len(lines)
     assert lines
     assert "Error:" not in log.split("ChildFailedError")[0], "no traceback of ours"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_a_training_on_a_gpu_resumes_exactly(start: Start, tmp_path: Path, strategy: str) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    settings = (
+        *("distributed.backend=nccl", "hardware.device=cuda", "hardware.precision=bfloat16"),
+        *(f"distributed.strategy={strategy}", "training.checkpoint.every_steps=5"),
+    )
+    whole, half = tmp_path / "a", tmp_path / "b"
+    expected = digest(start("whole", 1, *settings, f"training.checkpoint.folder={whole}", "training.steps=10").wait())
+    for each in whole.glob("step-00000005-*"):
+        shutil.copytree(each, half / each.name)
+    log = start("resumed", 1, *settings, f"training.checkpoint.folder={half}", "training.steps=10").wait()
+    assert "resumes at step 5" in log
+    assert digest(log) == expected
