@@ -153,9 +153,11 @@ def test_a_world_over_which_the_batch_does_not_divide_is_refused_in_one_line(sta
     assert lines == [
         "global batch 16 does not divide by 3 ranks: "
         "set training.global_batch to a multiple of every world size that may occur, or allow fewer"
-    ] * len(lines)
-    assert lines
+    ]
     assert "Error:" not in log.split("ChildFailedError")[0], "no traceback of ours"
+    failure = BeatReader(run_dir.beat_page(run.run_dir, "job", 0)).failure()
+    assert failure is not None
+    assert failure.type == "BatchError"
 
 
 @pytest.mark.gpu

@@ -24,7 +24,10 @@ class BatchError(TrainerError):
 
 
 class CheckpointError(TrainerError):
-    """A checkpoint could not be written or read. The same on all ranks; training may go on."""
+    """A checkpoint could not be written or read. Raised on all ranks; training may go on."""
+
+    rank: int = 0
+    """Who knows most of it: the lowest rank that it struck. The others refer to it."""
 
 
 class CheckpointFolderError(CheckpointError):

@@ -114,7 +114,7 @@ def test_damage_that_one_rank_finds_makes_all_take_the_one_before(ranks: list[di
 
 def test_folders_that_only_have_the_same_name_are_found_before_the_first_step(ranks: list[dict[str, Any]]) -> None:
     assert "is not the same for all ranks (what rank 0 wrote is not there)" in ranks[1]["apart"]
-    assert ranks[0]["apart"].endswith("see what rank 1 says")
+    assert ranks[0]["apart"].endswith("rank 1 failed and says why")
 
 
 def test_a_checkpoint_whose_shards_are_not_all_seen_is_not_committed(ranks: list[dict[str, Any]]) -> None:

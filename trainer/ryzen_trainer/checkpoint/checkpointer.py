@@ -261,8 +261,11 @@ class Checkpointer:
             failure = error
         failed = [rank for rank, (flag,) in enumerate(self._ranks.gathered([int(failure is not None)])) if flag]
         if failed:
-            others = ", ".join(map(str, failed))
-            raise failure or CheckpointFolderError(f"checkpoint folder {self.folder.path}: see what rank {others} says")
+            failure = failure or CheckpointFolderError(
+                f"checkpoint folder {self.folder.path}: rank {failed[0]} failed and says why"
+            )
+            failure.rank = failed[0]
+            raise failure
 
     def _on_first(self, act: Callable[[], object]) -> None:
         """Run on rank 0; if it raises there, all raise."""

@@ -191,7 +191,7 @@ def _save(checkpointer: Checkpointer, step: int, samples: int) -> None:
     try:
         checkpointer.save(step, samples)
     except CheckpointError as error:
-        if dist.get_rank() == 0:
+        if dist.get_rank() == error.rank:
             log.error("step %d: %s", step, error)  # noqa: TRY400 - the line is for people, a traceback is not
 
 
