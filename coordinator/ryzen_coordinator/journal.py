@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()  # decisions and node events are written from several threads
         refuse_network_file_system(path)
         with _errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,13 +127,14 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("rollback")
-            raise
-        self._connection.execute("commit")
+        with self._lock:
+            self._connection.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
 
 
 def refuse_network_file_system(path: Path, file_system: int | None = None) -> None:
