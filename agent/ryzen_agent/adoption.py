@@ -9,40 +9,35 @@ their membership is left alone.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ryzen_agent import procfs, record
 from ryzen_agent.job import Hooks, Job
+from ryzen_agent.places import Place
 from ryzen_agent.ranks import FoundRank, RankIdentity
 from ryzen_protos.beat_page import BeatPageError, BeatReader, Header
 
 
-def restore(folder: Path, loop: asyncio.AbstractEventLoop, hooks: Hooks, jobs: dict[str, Job]) -> list[Job]:
-    """Take over from the records. Returns the jobs whose torchrun lives: their handlers are about to reconnect."""
-    awaited = []
+def restored(each: record.JobRecord, loop: asyncio.AbstractEventLoop, hooks: Hooks) -> Job | None:
+    """The job of a record as it is now; None where nothing of it lives."""
     now_s = time.monotonic()
-    for each in record.load_all(folder):
-        job = Job(each.run_id, each.user, each.uid, folder, loop, hooks)
-        living = job.watch_torchrun(each.torchrun_pid, each.torchrun_start_ticks)
-        for rank in each.ranks:
-            found = rank.found(each.run_id)
-            if rank.exited or not procfs.is_alive(rank.pid, rank.start_ticks):
-                job.add_dead(found, now_s, rank.exit_code, rank.killed)
-            else:
-                job.add(found, now_s)
-        if not living:
-            job.torchrun_pid, job.torchrun_ended_at_s = each.torchrun_pid, now_s
-        if living or any(rank.alive for rank in job.ranks):
-            jobs[each.run_id] = job
+    job = Job(each.run_id, each.user, each.uid, Path(each.folder), loop, hooks)
+    if not job.watch_torchrun(each.torchrun_pid, each.torchrun_start_ticks):
+        job.torchrun_pid = each.torchrun_pid
+        if each.torchrun_pid:
+            job.torchrun_ended_at_s = now_s
+    for rank in each.ranks:
+        found = rank.found(each.run_id)
+        if rank.exited or not procfs.is_alive(rank.pid, rank.start_ticks):
+            job.add_dead(found, now_s, rank.exit_code, rank.killed)
         else:
-            job.close()
-            record.remove(folder, each.run_id)
-        if living:
-            awaited.append(job)
-    return awaited
+            job.add(found, now_s)
+    if job.torchrun is not None or any(rank.alive for rank in job.ranks):
+        return job
+    job.close()
+    return None
 
 
 def as_record(job: Job) -> record.JobRecord:
@@ -60,56 +55,42 @@ def as_record(job: Job) -> record.JobRecord:
         for each in job.ranks
     )
     ticks = job.torchrun.start_ticks if job.torchrun is not None else 0
-    return record.JobRecord(job.run_id, job.user, job.uid, job.torchrun_pid, ticks, ranks)
+    return record.JobRecord(job.run_id, job.user, job.uid, str(job.folder), job.torchrun_pid, ticks, ranks)
 
 
 class Scout:
-    """Looks for ranks that only their pages tell of. Jobs whose torchrun is watched need no such help."""
+    """Looks for ranks that only their pages tell of, in one run directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - follows the link on purpose
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._namespace = Path("/proc/self/ns/pid").stat().st_ino
         self._looked_at: dict[Path, tuple[int, int]] = {}
 
-    def find(self, loop: asyncio.AbstractEventLoop, hooks: Hooks, jobs: dict[str, Job]) -> None:
-        """Add ranks to `jobs`, making the job where there is none."""
-        for path in self._pages(jobs):
-            run_id = path.parent.name
-            job = jobs.get(run_id)
-            if (header := self._new_header(path)) is None:
-                continue
-            uid = procfs.owner_of(header.pid)
-            if header.run_id != run_id or uid is None or not procfs.is_alive(header.pid, header.start_ticks):
-                continue
-            if job is None:
-                job = jobs[run_id] = Job(run_id, procfs.user_name(uid), uid, self._folder, loop, hooks)
-            identity = RankIdentity(run_id, header.generation, header.rank, header.local_rank)
-            job.add(FoundRank(identity, header.pid, header.start_ticks), time.monotonic())
-
-    def _pages(self, jobs: dict[str, Job]) -> Iterator[Path]:
-        """Pages of jobs without a torchrun that is watched. Without any, one listing of a folder a second."""
+    def find(self, watched: set[str]) -> Iterator[FoundRank]:
+        """Living ranks of jobs whose torchrun is not watched, each page once. Usually one listing of one folder."""
         try:
-            folders = list((self._folder / "jobs").iterdir())
+            folders = [each for each in (self._place.path / "jobs").iterdir() if each.name not in watched]
         except OSError:
             return
         for folder in folders:
-            job = jobs.get(folder.name)
-            if job is None or job.torchrun is None:
-                yield from folder.glob("rank-*.beat")
+            for path in folder.glob("rank-*.beat"):
+                header = self._new_header(path)
+                if header is not None and header.run_id == folder.name:
+                    identity = RankIdentity(header.run_id, header.generation, header.rank, header.local_rank)
+                    yield FoundRank(identity, header.pid, header.start_ticks)
 
     def _new_header(self, path: Path) -> Header | None:
-        """The header of a page that was not looked at before and may be believed."""
+        """The header of a page that was not looked at before and that its living, rightful owner writes."""
         try:
             status = path.lstat()
             mark = (status.st_ino, status.st_ctime_ns)
             if self._looked_at.get(path) == mark:
                 return None
             self._looked_at[path] = mark
-            reader = BeatReader(path)
+            reader = BeatReader(path, self._place.uid)
         except (BeatPageError, OSError):
             return None
         header = reader.header
         reader.close()
-        if header.pid_namespace != self._namespace or procfs.owner_of(header.pid) != status.st_uid:
-            return None
-        return header
+        is_ours = header.pid_namespace == self._namespace and procfs.owner_of(header.pid) == self._place.uid
+        return header if is_ours and procfs.is_alive(header.pid, header.start_ticks) else None

@@ -68,11 +68,11 @@ def _serve(arguments: Sequence[str]) -> None:
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, description: str, switch: bool) -> None:
-    flag = "--label" if name == "labels" else f"--{name.replace('_', '-')}"
+    flag = f"--{name.replace('_', '-')}"
     if switch:
         parser.add_argument(flag, dest=name, action="store_true", default=None, help=description)
     elif name == "labels":
-        parser.add_argument(flag, dest=name, action="append", metavar="KEY=VALUE", help="rack, switch, power ...")
+        parser.add_argument("--label", flag, dest=name, action="append", metavar="KEY=VALUE", help=description)
     else:
         parser.add_argument(flag, dest=name, metavar=name.upper(), help=description)
 

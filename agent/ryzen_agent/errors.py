@@ -3,6 +3,7 @@
     AgentError
     ├── RunDirInUseError          another agent serves this run directory
     ├── CoordinatorRefusedError   the coordinator answered and said no; a quick retry cannot help
+    ├── HandlerRefusedError       this torchrun cannot be served; torchrun's user gets the line
     └── CoordinatorLostError      no answer, or the stream broke; retry
 
 A wrong option is `ryzen_protos.settings.SettingsError`, a bad run directory `ryzen_protos.run_dir.RunDirError`.
@@ -25,3 +26,7 @@ class CoordinatorRefusedError(AgentError):
 
 class CoordinatorLostError(AgentError):
     """There is no stream to the coordinator now."""
+
+
+class HandlerRefusedError(AgentError):
+    """This torchrun cannot be served; the text goes to its user."""

@@ -87,6 +87,9 @@ class Job:
     handler_connected: bool = False
     handler_lost_at_s: float = 0.0
     finder: RankFinder | None = None
+    degraded: str = ""
+    ranks_added: int = 0
+    """How many have been found: grows whenever the record of the job must be written anew."""
     hurry_until_s: float = 0.0
     scanned_ns: int = 0
 
@@ -190,9 +193,10 @@ class Job:
         seen = sum(rank.identity.generation == handler.generation for rank in self.ranks)
         return seen < handler.shape.ranks_per_node
 
-    def page_errors(self) -> list[str]:
-        """Files that stand where a rank's page should be and are none."""
-        return [rank.finder.error for rank in self.ranks if rank.finder.error]
+    def complaints(self) -> list[str]:
+        """What does not work, in words: files that stand where a rank's page should be and are none, and the like."""
+        pages = [rank.finder.error for rank in self.ranks if rank.finder.error]
+        return [*([self.degraded] if self.degraded else []), *pages]
 
     def is_over(self) -> float | None:
         """Since when nothing of the job lives here; None while something does."""
@@ -227,6 +231,7 @@ class Job:
         rank.state_since_s = now_s
         self._make_room_for(rank)
         self.ranks.append(rank)
+        self.ranks_added += 1
         return rank
 
     def add_dead(self, found: FoundRank, now_s: float, exit_code: int | None, killed: bool) -> None:

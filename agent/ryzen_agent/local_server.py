@@ -16,7 +16,8 @@ from typing import Protocol
 import grpc
 
 import ryzen_protos
-from ryzen_agent.errors import RunDirInUseError
+from ryzen_agent.errors import HandlerRefusedError, RunDirInUseError
+from ryzen_agent.places import Place
 from ryzen_protos import run_dir
 from ryzen_protos.v1 import local_pb2, local_pb2_grpc
 
@@ -54,39 +55,41 @@ class HandlerLink:
 class Listener(Protocol):
     """What the server needs of the agent."""
 
-    def handler_update(self, link: HandlerLink, update: local_pb2.HandlerUpdate) -> str | None:
-        """Take a handler's level; a text refuses it for good."""
+    def handler_update(self, link: HandlerLink, update: local_pb2.HandlerUpdate, place: Place) -> None:
+        """Take a handler's level. Raises HandlerRefusedError."""
 
     def handler_gone(self, link: HandlerLink) -> None: ...
 
-    def local_status(self) -> local_pb2.LocalStatus: ...
+    def local_status(self, place: Place) -> local_pb2.LocalStatus: ...
 
 
 class LocalServer(local_pb2_grpc.LocalAgentServicer):
     """gRPC over the Unix socket."""
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
-        self._folder = folder
+    def __init__(self, place: Place, listener: Listener) -> None:
+        self._place = place
         self._listener = listener
         self._links: set[HandlerLink] = set()
         self._server = grpc.aio.server(options=_OPTIONS)
         local_pb2_grpc.add_LocalAgentServicer_to_server(self, self._server)
 
-    async def start(self) -> None:
-        """Raises RunDirError where the socket cannot be made."""
-        path = run_dir.agent_socket(self._folder)
+    def bind(self) -> None:
+        """Make the socket, with the mode that the umask leaves. Raises RunDirError or OSError."""
+        path = run_dir.agent_socket(self._place.inner)
         path.unlink(missing_ok=True)
         try:
             self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
             raise run_dir.RunDirError(f"socket {path} cannot be made: {error}") from error
+
+    async def start(self) -> None:
         await self._server.start()
 
     async def stop(self) -> None:
         for link in list(self._links):
             link.close()
         await self._server.stop(grace=0.1)
-        run_dir.agent_socket(self._folder).unlink(missing_ok=True)
+        run_dir.agent_socket(self._place.inner).unlink(missing_ok=True)
 
     async def Rendezvous(  # noqa: N802 - gRPC's name
         self,
@@ -110,27 +113,27 @@ class LocalServer(local_pb2_grpc.LocalAgentServicer):
     async def Status(  # noqa: N802 - gRPC's name
         self, _request: local_pb2.LocalStatusRequest, _context: grpc.aio.ServicerContext
     ) -> local_pb2.LocalStatus:
-        return self._listener.local_status()
+        return self._listener.local_status(self._place)
 
     async def _read(
         self, requests: AsyncIterator[local_pb2.HandlerUpdate], link: HandlerLink, refuse: Callable[[str], None]
     ) -> None:
         try:
             async for update in requests:
-                refusal = protocol_refusal(update) or self._listener.handler_update(link, update)
-                if refusal is not None:
-                    refuse(refusal)
-                    return
+                check_protocol(update)
+                self._listener.handler_update(link, update, self._place)
+        except HandlerRefusedError as error:
+            refuse(str(error))
         finally:
             link.close()
 
 
-def protocol_refusal(update: local_pb2.HandlerUpdate) -> str | None:
-    """The line that tells which side is older; None where the versions understand each other."""
+def check_protocol(update: local_pb2.HandlerUpdate) -> None:
+    """Raises HandlerRefusedError with the line that tells which side is older."""
     if update.protocol == ryzen_protos.PROTOCOL:
-        return None
+        return
     older = "torchrun's environment" if update.protocol < ryzen_protos.PROTOCOL else "the agent"
-    return (
+    raise HandlerRefusedError(
         f"ryzen {update.version} in torchrun's environment (protocol {update.protocol}) and agent "
         f"{ryzen_protos.__version__} (protocol {ryzen_protos.PROTOCOL}) differ: upgrade {older}"
     )

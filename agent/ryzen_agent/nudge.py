@@ -15,13 +15,12 @@ class Nudge:
 
     def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop, nudged: Callable[[], None]) -> None:
         """Raises OSError where the socket cannot be made."""
-        self._path = run_dir.nudge_socket(folder)
+        self._path = run_dir.nudge_socket(folder)  # its mode follows the umask; the folder is the guard
         self._path.unlink(missing_ok=True)
         self._loop = loop
         self._nudged = nudged
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.bind(str(self._path))
-        self._path.chmod(0o600)
         loop.add_reader(self._socket.fileno(), self._receive)
 
     def close(self) -> None:

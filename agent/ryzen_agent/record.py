@@ -42,6 +42,7 @@ class JobRecord:
     run_id: str
     user: str
     uid: int
+    folder: str
     torchrun_pid: int
     torchrun_start_ticks: int
     ranks: tuple[RecordedRank, ...]
@@ -49,7 +50,7 @@ class JobRecord:
 
 def save(folder: Path, record: JobRecord) -> None:
     """Written aside and renamed. A full disk is logged; the agent can do without."""
-    path = folder / FOLDER / f"{record.run_id}.json"
+    path = folder / FOLDER / _name(record.uid, record.run_id)
     aside = path.with_suffix(".new")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -59,9 +60,9 @@ def save(folder: Path, record: JobRecord) -> None:
         log.warning("%s: %s: a restarted agent will know less", path, error.strerror)
 
 
-def remove(folder: Path, run_id: str) -> None:
+def remove(folder: Path, uid: int, run_id: str) -> None:
     with contextlib.suppress(OSError):
-        (folder / FOLDER / f"{run_id}.json").unlink(missing_ok=True)
+        (folder / FOLDER / _name(uid, run_id)).unlink(missing_ok=True)
 
 
 def load_all(folder: Path) -> list[JobRecord]:
@@ -75,6 +76,10 @@ def load_all(folder: Path) -> list[JobRecord]:
             with contextlib.suppress(OSError):
                 path.unlink()
     return records
+
+
+def _name(uid: int, run_id: str) -> str:
+    return f"{uid}-{run_id}.json"
 
 
 def _parse(text: str) -> JobRecord:

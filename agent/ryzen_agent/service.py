@@ -7,11 +7,10 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 import uvloop
 
-from ryzen_agent import identity, local_server, logs
+from ryzen_agent import identity, local_server, logs, places
 from ryzen_agent.agent import Agent
 from ryzen_agent.errors import AgentError
 from ryzen_agent.settings import AgentSettings, read_token
@@ -25,26 +24,28 @@ def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code; wrong input is one line on standard error."""
     try:
         token = read_token(settings)
-        folder = run_dir.make(_run_dir(settings))
-        lock = local_server.lock(folder)
+        served = places.choose(settings.run_dir)
+        lock = local_server.lock(places.make_state_folder(served.state_folder))
     except (SettingsError, run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
     logs.set_up(settings.json_logs)
     try:
-        return uvloop.run(_serve(settings, folder, token, supervisor_pid))
+        return uvloop.run(_serve(settings, served, token, supervisor_pid))
     except (run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
     finally:
         os.close(lock)
 
 
-async def _serve(settings: AgentSettings, folder: Path, token: str | None, supervisor_pid: int | None) -> int:
+async def _serve(
+    settings: AgentSettings, served: places.Own | places.EveryUsers, token: str | None, supervisor_pid: int | None
+) -> int:
     hello = identity.hello(settings)
-    agent = Agent(hello, folder, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes)
+    agent = Agent(hello, served, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    log.info("node %s (%s) serves %s, coordinator %s", hello.node, hello.address, folder, settings.coordinator)
+    log.info("node %s (%s) serves %s, coordinator %s", hello.node, hello.address, served, settings.coordinator)
     running = asyncio.create_task(agent.run())
     waiting = [asyncio.create_task(each.wait()) for each in (stopping, agent.idle)]
     if supervisor_pid is not None:
@@ -72,23 +73,6 @@ def _outlive(supervisor_pid: int, agent: Agent) -> None:
         loop.add_reader(descriptor, gone)
     except ProcessLookupError:
         agent.leave_when_idle = True
-
-
-def _run_dir(settings: AgentSettings) -> Path:
-    if settings.run_dir is not None:
-        return settings.run_dir
-    if os.getuid() == 0 and run_dir.ENVIRONMENT not in os.environ:
-        make_system_run_dir(run_dir.SYSTEM_RUN_DIR)
-    return run_dir.default_path()
-
-
-def make_system_run_dir(path: Path) -> None:
-    """World-writable and sticky, like /tmp, so that each user's folder below it is that user's."""
-    try:
-        path.mkdir(mode=0o1777, exist_ok=True)
-        path.chmod(0o1777)
-    except OSError as error:
-        raise run_dir.RunDirError(f"run directory {path}: {error.strerror}") from error
 
 
 def _refuse(error: Exception) -> int:

@@ -64,7 +64,7 @@ class AgentSettings(Settings):
             return value
         pairs = [each.partition("=") for each in value.split(",") if each]
         if any(not key or not equals for key, equals, _ in pairs):
-            raise ValueError("key=value,key=value is expected")
+            raise ValueError(f"{value!r} is not allowed: key=value,key=value is expected")
         return {key: text for key, _, text in pairs}
 
     @field_validator("coordinator")
@@ -79,7 +79,7 @@ def split_target(target: str) -> tuple[str, int]:
     host, _, port = target.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not bare or not port.isdigit() or not 0 < int(port) < 65536 or (":" in bare and host == bare):
-        raise ValueError("HOST:PORT is expected, [ADDRESS]:PORT for IPv6")
+        raise ValueError(f"{target!r} is not allowed: HOST:PORT is expected, [ADDRESS]:PORT for IPv6")
     return bare, int(port)
 
 

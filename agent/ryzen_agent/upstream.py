@@ -124,7 +124,7 @@ class Upstream:
         both = [asyncio.create_task(self._read(call)), asyncio.create_task(self._write(call))]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if both[1].done() and self._leaving is not None:
+            if not both[0].done():  # the writer sees a broken stream first, the reader knows why it broke
                 await asyncio.wait(both[:1], timeout=self._refresh_s)
             answered = self.connected
             if both[0].done():
@@ -139,7 +139,8 @@ class Upstream:
 
     async def _read(self, call: grpc.aio.StreamStreamCall) -> None:
         try:
-            state = await asyncio.wait_for(call.read(), HELLO_WAIT_S)
+            async with asyncio.timeout(HELLO_WAIT_S):
+                state = await call.read()
         except TimeoutError:
             self._note("it does not answer")
             return
@@ -165,16 +166,21 @@ class Upstream:
                 self._left.set()
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._dirty.wait(), self._refresh_s)
+                async with asyncio.timeout(self._refresh_s):
+                    await self._dirty.wait()
 
     async def _broken(self, error: grpc.aio.AioRpcError) -> None:
         details = (error.details() or error.code().name).partition("\n")[0]
         if error.code() not in REFUSALS:
             self._note(details)
             return
+        self._set_connected(False)
         if not self._ever and not self._node.must_go_on():
             raise CoordinatorRefusedError(f"coordinator {self.target}: {details}") from None
-        self._note(details)
+        if self._said != details:
+            self._said = details
+            log.error("coordinator %s: %s: trying on every %d s", self.target, details, REFUSED_RETRY_S)
+        self.last_error = details
         await asyncio.sleep(REFUSED_RETRY_S)
 
     def _set_connected(self, connected: bool) -> None:
@@ -191,6 +197,6 @@ class Upstream:
     def _note(self, what: str) -> None:
         """One line an outage, not one an attempt."""
         self.last_error = what
-        if self._said != "lost" and not self.connected:
-            self._said = "lost"
+        if not self._said:
+            self._said = what
             log.warning("coordinator %s cannot be reached (%s): trying on, training is not affected", self.target, what)

@@ -188,6 +188,14 @@ def _kill_group(pid: int) -> None:
         return
 
 
+def wait_until(what: Callable[[], bool]) -> None:
+    """For what only a look can tell."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
 def desired(job: node_pb2.ObservedJob, generation: int, **values: object) -> node_pb2.DesiredJob:
     """A desired job for what was observed; by default a member without a world yet."""
     message = node_pb2.DesiredJob(

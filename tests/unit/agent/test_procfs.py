@@ -1,0 +1,60 @@
+"""Parsers of /proc, on text as kernels write it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ryzen_agent import procfs
+
+STAT = (
+    b"31337 (python (a) b) T 4000 31337 2578 0 -1 4228108 77 0 0 0 0 0 0 0 20 0 1 0 123456789 0 0 "
+    b"18446744073709551615 0 0 0 0 0 0 0 0 0 1 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 9\n"
+)
+
+
+def test_a_command_name_with_parentheses_and_spaces_does_not_shift_the_fields() -> None:
+    stat = procfs.parse_stat(STAT)
+    assert (stat.pid, stat.state, stat.parent, stat.group, stat.start_ticks) == (31337, "T", 4000, 31337, 123456789)
+    assert procfs.state_letter(STAT) == "T"
+
+
+def test_the_wait_status_of_a_zombie_is_the_last_field() -> None:
+    assert os.waitstatus_to_exitcode(procfs.parse_stat(STAT).wait_status) == -9
+
+
+def test_environment_with_rubbish_in_it() -> None:
+    assert procfs.parse_environ(b"RANK=3\0no equals\0A=b=c\0\0") == {"RANK": "3", "A": "b=c"}
+    assert procfs.parse_environ(b"") == {}
+
+
+def test_children_are_numbers_between_spaces() -> None:
+    assert procfs.parse_pids(b"12 345 6 ") == [12, 345, 6]
+    assert procfs.parse_pids(b"") == []
+
+
+def test_this_process_is_alive_under_its_own_start_time_only() -> None:
+    ticks = procfs.read_stat(os.getpid()).start_ticks
+    assert procfs.is_alive(os.getpid(), ticks)
+    assert not procfs.is_alive(os.getpid(), ticks + 1)
+
+
+def test_a_process_that_is_gone_is_an_error_that_says_so() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    with pytest.raises(ProcessLookupError):
+        procfs.read_stat(child.pid)
+    assert procfs.read_environ(child.pid) == {}
+    assert procfs.children_of(child.pid) == []
+    assert procfs.owner_of(child.pid) is None
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    ticks = procfs.read_stat(child.pid).start_ticks
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not procfs.is_alive(child.pid, ticks)
+    child.wait()

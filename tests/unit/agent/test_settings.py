@@ -1,0 +1,89 @@
+"""Options: one line that names the option, the value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ryzen_agent.identity import address_towards, name_from_host
+from ryzen_agent.settings import AgentSettings, read_token, split_target
+from ryzen_protos.settings import SettingsError, load
+
+
+def given(file: Path | None = None, **flags: object) -> AgentSettings:
+    return load(AgentSettings, flags, file)
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ({"coordinator": "somewhere"}, "option --coordinator: 'somewhere' is not allowed"),
+        ({"coordinator": "host:99999"}, "option --coordinator: 'host:99999' is not allowed"),
+        ({"coordinator": "fe80::1:7700"}, "[ADDRESS]:PORT for IPv6"),
+        ({"node": "a b"}, "option --node: node name 'a b' is not allowed"),
+        ({"node_rank": "-1"}, "option --node-rank: '-1' is not allowed"),
+        ({"node_rank": "first"}, "option --node-rank: 'first' is not allowed"),
+        ({"labels": "rack"}, "option --labels: 'rack' is not allowed"),
+        ({"scan_interval_s": "0"}, "option --scan-interval-s: '0' is not allowed"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(flags: dict[str, object], line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(AgentSettings, flags)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_flag_before_environment_before_file_before_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("coordinator: file:1\nnode: from-file\nlabels: {rack: r1}\n")
+    monkeypatch.setenv("RYZEN_COORDINATOR", "environment:2")
+    monkeypatch.setenv("RYZEN_NODE_RANK", "7")
+    settings = given(file, node_rank="3")
+    assert (settings.coordinator, settings.node, settings.node_rank) == ("environment:2", "from-file", 3)
+    assert settings.labels == {"rack": "r1"}
+    assert settings.scan_interval_s == 0.1
+
+
+def test_labels_in_the_environment_are_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RYZEN_LABELS", "rack=r1,switch=s=2")
+    assert given().labels == {"rack": "r1", "switch": "s=2"}
+
+
+def test_an_unknown_key_names_itself(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("coordnator: x:1\n")
+    with pytest.raises(SettingsError, match="coordnator"):
+        given(file)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("h:1", ("h", 1)), ("[::1]:7700", ("::1", 7700))])
+def test_targets(text: str, expected: tuple[str, int]) -> None:
+    assert split_target(text) == expected
+
+
+def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    assert read_token(given(token_file=str(tmp_path / "token"))) == "secret"
+    assert read_token(given(token="given", token_file=str(tmp_path / "token"))) == "given"  # noqa: S106
+    assert read_token(given()) is None
+
+
+@pytest.mark.parametrize("content", [None, "", "  \n"])
+def test_a_token_file_without_a_token_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    with pytest.raises(SettingsError, match="option --token-file"):
+        read_token(given(token_file=str(tmp_path / "token")))
+
+
+def test_a_host_name_is_made_fit_for_a_node_name() -> None:
+    assert name_from_host("gpu_01.cluster") == "gpu_01.cluster"
+    assert name_from_host("gpu 01/ä") == "gpu-01--"
+    assert name_from_host("...") == "node"
+
+
+def test_the_address_is_the_one_that_leads_to_the_coordinator() -> None:
+    assert address_towards("127.0.0.1", 7700) == "127.0.0.1"
+    assert address_towards("::1", 7700) == "::1"
