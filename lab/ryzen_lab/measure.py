@@ -91,14 +91,14 @@ def figures(record: Record) -> dict[str, Any]:
     """The measured part of a trial's result (lab contract), without what only the trial itself knows."""
     at = moments(record)
     told = _told(record, at.fault) if at else []
-    verdicts = _verdicts(told)
+    incidents = _last_words(told)
     digest, agree = state_digest(record)
-    lost_node = bool(verdicts) and verdicts[0]["class"] == "node_lost"
+    lost_node = bool(incidents) and incidents[0].verdict.fault_class == "node_lost"
     known = (at.verdict if lost_node else at.detected) if at else None
     return {
         "detected_s": _seconds(at.fault, at.verdict or at.detected) if at else None,
-        "verdict": verdicts[0] if verdicts else None,
-        "verdicts": verdicts,
+        "verdict": _verdict(incidents[0]) if incidents else None,
+        "incidents": [_in_words(each) for each in incidents],
         "stages_s": stages(at) if at and at.recovered else {},
         "recovered_s": _seconds(at.fault, at.recovered) if at else None,
         "known_to_exec_s": _seconds(known, at.execed) if at else None,
@@ -200,18 +200,32 @@ def _told(record: Record, fault: int) -> list[tuple[int, operator_pb2.Incident]]
     return [(at, each) for at, each in record.incidents if each.id not in before]
 
 
-def _verdicts(told: list[tuple[int, operator_pb2.Incident]]) -> list[dict[str, Any]]:
-    """The last word on each incident, in the order in which they were opened."""
+def _last_words(told: list[tuple[int, operator_pb2.Incident]]) -> list[operator_pb2.Incident]:
+    """The last message about each incident that has a verdict, in the order in which they were opened."""
     last = {each.id: each for _at, each in told if each.verdict.fault_class}
-    return [
-        {
-            "class": each.verdict.fault_class,
-            "ranks": list(each.verdict.ranks),
-            "nodes": list(each.verdict.nodes),
-            "action": each.verdict.action,
-        }
-        for _id, each in sorted(last.items())
-    ]
+    return [each for _id, each in sorted(last.items())]
+
+
+def _verdict(incident: operator_pb2.Incident) -> dict[str, Any]:
+    verdict = incident.verdict
+    return {
+        "class": verdict.fault_class,
+        "ranks": list(verdict.ranks),
+        "nodes": list(verdict.nodes),
+        "action": verdict.action,
+    }
+
+
+def _in_words(incident: operator_pb2.Incident) -> dict[str, Any]:
+    """An incident as the coordinator told it: not measured, for people who ask why."""
+    return {
+        **_verdict(incident),
+        "reason": incident.verdict.reason,
+        "confidence": incident.verdict.confidence,
+        "evidence": list(incident.evidence),
+        "timeline": list(incident.timeline),
+        "stages_s": dict(incident.stages_s),
+    }
 
 
 def _first_innocent_death(record: Record, old: list[Rank], fault: int) -> int | None:
