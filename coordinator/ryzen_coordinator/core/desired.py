@@ -40,6 +40,7 @@ def desired_job(job: Job, node: Node) -> DesiredJob:
         stop_pids=job.stop_pids.get(node.name, ()),
         exit_code=job.exit_code or 0,
         reason=reason,
+        torchrun_pid=job.members[node.name].seen.torchrun_pid,
     )
 
 

@@ -38,6 +38,7 @@ class DesiredJob:
     stop_pids: tuple[int, ...] = ()
     exit_code: int = 0
     reason: str = ""
+    torchrun_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

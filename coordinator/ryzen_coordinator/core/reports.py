@@ -92,6 +92,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         member.took = max(member.took, seen.generation) if seen.handler == "running" else member.took
         job.watched = False
         cluster.last_generation[job.key] = max(cluster.last_generation.get(job.key, 0), seen.generation)
+    if changed_handler:
+        cluster.stale.add(node.name)
     if changed_handler or seen.handler == "joining":
         _note_ready(cluster, job, member)
     _take_figures(cluster, job, seen)

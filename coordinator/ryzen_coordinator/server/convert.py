@@ -121,6 +121,7 @@ def _desired_job(job: DesiredJob) -> pb.DesiredJob:
         stop_pids=job.stop_pids,
         exit_code=job.exit_code,
         reason=job.reason,
+        torchrun_pid=job.torchrun_pid,
     )
     if job.world is not None:
         world = job.world
