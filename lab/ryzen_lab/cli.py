@@ -7,7 +7,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -61,19 +62,29 @@ def trial(
     flags = {key: value for key, value in locals().items() if key not in ("json_", "config", "arguments", "repeat")}
     try:
         settings = load(TrialSettings, {**flags, "arguments": tuple(arguments or ()) or None}, config)
-        results = _run(run_trials(settings, repeat))
+        results = _run(_collect(run_trials(settings, repeat), repeat, json_))
     except (SettingsError, UsageError) as error:
         fail(str(error))
     except LabError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    text = json.dumps(results[0], indent=2) if repeat == 1 else "\n".join(json.dumps(each) for each in results)
-    if json_ is not None and str(json_) != "-":
-        json_.write_text(text + "\n")
-    else:
-        typer.echo(text)
     if repeat > 1:
         typer.echo(table(results), err=True)
+    raise typer.Exit(1 if any("error" in each for each in results) else 0)
+
+
+async def _collect(results: AsyncIterator[dict[str, Any]], repeat: int, out: Path | None) -> list[dict[str, Any]]:
+    """Write each result as it comes: one object, or a line for each of several."""
+    collected = []
+    to_file = out is not None and str(out) != "-"
+    with out.open("w") if out is not None and to_file else nullcontext(sys.stdout) as file:
+        async for result in results:
+            file.write(json.dumps(result, indent=2 if repeat == 1 else None) + "\n")
+            file.flush()
+            collected.append(result)
+            if "error" in result:
+                typer.echo(result["error"], err=True)
+    return collected
 
 
 @app.command()

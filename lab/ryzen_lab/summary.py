@@ -18,7 +18,9 @@ def values(results: Sequence[dict[str, Any]], name: str) -> list[float]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Plain text, a figure a line."""
+    """Plain text, a figure a line. Trials that failed are counted at the end."""
+    failed = sum("error" in each for each in results)
+    results = [each for each in results if "error" not in each]
     lines = [f"{'':18}{'median':>9}{'min':>9}{'max':>9}{'n':>5}"]
     for name in (*FIGURES, *STAGES):
         found = values(results, name)
@@ -26,6 +28,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             spread = f"{statistics.median(found):9.3f}{min(found):9.3f}{max(found):9.3f}{len(found):5}"
             lines.append(f"{name:18}{spread}")
     false_actions = sum(each["false_actions"] for each in results)
-    loads = [each["load_average"] for each in results]
-    lines.append(f"false actions {false_actions}, load average {min(loads):.1f} to {max(loads):.1f}")
+    loads = [each["load_average"] for each in results] or [0.0]
+    load = f"load average {min(loads):.1f} to {max(loads):.1f}"
+    lines.append(f"false actions {false_actions}, trials that failed {failed}, {load}")
     return "\n".join(lines)

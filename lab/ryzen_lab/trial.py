@@ -12,7 +12,7 @@ import itertools
 import os
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,30 @@ _MIDDLE = (0.3, 0.6)
 """Part of the run from which a random step is taken: late enough for a checkpoint, early enough to go on after."""
 
 
-async def run_trials(settings: TrialSettings, repeat: int = 1) -> list[dict[str, Any]]:
-    """One result a trial; of a foreign script it is found out first whether its digests compare."""
+async def run_trials(settings: TrialSettings, repeat: int = 1) -> AsyncIterator[dict[str, Any]]:
+    """One result a trial; of a foreign script it is found out first whether its digests compare.
+
+    A trial that fails gives `{"error": the LabError's text}`.
+    """
     trials = [Trial(_seeded(settings, index)) for index in range(repeat)]
     foreign = not settings.is_reference and settings.compare
     comparison = await compare(settings) if foreign else None
-    results = []
     for trial in trials:
         paths = ScriptPaths(settings.arguments) if foreign else None
-        result = await trial.run()
-        if paths is not None:
-            paths.free()
+        try:
+            result = await trial.run()
+        except LabError as error:
+            yield {"error": str(error)}
+            continue
+        finally:
+            if paths is not None:
+                paths.free()
         if comparison is not None:
             result["digest_comparable"] = result["digest_comparable"] and comparison.comparable
             result["undisturbed_digest"] = comparison.undisturbed
         elif not settings.is_reference:
             result["digest_comparable"] = None
-        results.append(result)
-    return results
+        yield result
 
 
 def _seeded(settings: TrialSettings, index: int) -> TrialSettings:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ryzen_lab.errors import LabError
 from ryzen_lab.settings import TrialSettings
 from ryzen_lab.trial import run_trials
 
@@ -51,14 +50,13 @@ async def measure(repeat: int, told: Callable[[str], None]) -> list[dict[str, An
     """A row for each arrangement: its name, the results of the trials that recovered, how many there were."""
     rows = []
     for arrangement in ARRANGEMENTS:
-        results, failures = [], []
+        results: list[dict[str, Any]] = []
+        failures: list[dict[str, Any]] = []
         for index in range(repeat):
             settings = TrialSettings(**arrangement.options, seed=index, timeout_s=PATIENCE_S)
-            try:
-                with _environment(arrangement.environment):
-                    results += await run_trials(settings)
-            except LabError as error:
-                failures.append(str(error).splitlines()[0])
+            with _environment(arrangement.environment):
+                async for result in run_trials(settings):
+                    (failures if "error" in result else results).append(result)
             told(f"{arrangement.name}: {index + 1} of {repeat}")
         rows.append({"name": arrangement.name, "results": results, "failures": failures})
     return rows
