@@ -17,6 +17,7 @@ from ryzen_agent import procfs, record
 from ryzen_agent.job import Hooks, Job
 from ryzen_agent.places import Place
 from ryzen_agent.ranks import FoundRank, RankIdentity
+from ryzen_protos import run_dir
 from ryzen_protos.beat_page import BeatPageError, BeatReader, Header
 
 
@@ -69,7 +70,7 @@ class Scout:
     def find(self, watched: set[str]) -> Iterator[FoundRank]:
         """Living ranks of jobs whose torchrun is not watched, each page once. Usually one listing of one folder."""
         try:
-            folders = [each for each in (self._place.path / "jobs").iterdir() if each.name not in watched]
+            folders = [each for each in (self._place.path / "jobs").iterdir() if _is_job(each.name, watched)]
         except OSError:
             return
         for folder in folders:
@@ -77,7 +78,8 @@ class Scout:
                 header = self._new_header(path)
                 if header is not None and header.run_id == folder.name:
                     identity = RankIdentity(header.run_id, header.generation, header.rank, header.local_rank)
-                    yield FoundRank(identity, header.pid, header.start_ticks)
+                    if identity.is_possible():
+                        yield FoundRank(identity, header.pid, header.start_ticks)
 
     def _new_header(self, path: Path) -> Header | None:
         """The header of a page that was not looked at before and that its living, rightful owner writes."""
@@ -94,3 +96,10 @@ class Scout:
         reader.close()
         is_ours = header.pid_namespace == self._namespace and procfs.owner_of(header.pid) == self._place.uid
         return header if is_ours and procfs.is_alive(header.pid, header.start_ticks) else None
+
+
+def _is_job(name: str, watched: set[str]) -> bool:
+    try:
+        return run_dir.check_name("run id", name) not in watched
+    except run_dir.RunDirError:
+        return False

@@ -36,6 +36,9 @@ THOROUGH_EVERY_S = 1.0
 HURRY_S = 0.02
 """Between two looks while ranks are about to be started."""
 
+NUDGE_S = 0.01
+"""Least time between two looks that ranks ask for."""
+
 MEET_AGAIN_S = 1.0
 """How long a restarted agent waits for the handlers of living torchruns before its first hello."""
 
@@ -66,6 +69,9 @@ class Agent:
         self._wakes: dict[Job, asyncio.TimerHandle] = {}
         self._thorough_at_s = 0.0
         self._seq = 0
+        self._event_sent = 0
+        self._nudged_at_s = 0.0
+        self._nudge_timer: asyncio.TimerHandle | None = None
         self._started_s = time.monotonic()
         self._awaited: list[Job] = []
         self._all_met = asyncio.Event()
@@ -152,7 +158,17 @@ class Agent:
             self.idle.set()
 
     def _nudged(self) -> None:
-        self._look(time.monotonic(), thorough=True)
+        """At once, but a flood of nudges costs no more than a look every `NUDGE_S`."""
+        now_s = time.monotonic()
+        if now_s - self._nudged_at_s >= NUDGE_S:
+            self._nudged_at_s = now_s
+            self._look(now_s, thorough=True)
+        elif self._nudge_timer is None:
+            self._nudge_timer = self._loop.call_later(NUDGE_S, self._nudged_again)
+
+    def _nudged_again(self) -> None:
+        self._nudge_timer = None
+        self._nudged()
 
     def _changed(self, job: Job) -> None:
         """A rank or torchrun has ended."""
@@ -218,11 +234,14 @@ class Agent:
     def update(self, first: bool) -> node_pb2.NodeUpdate:
         now_s = time.monotonic()
         self._seq = 1 if first else self._seq + 1
+        # A stream loses nothing: each event once a stream, and again on the next one until acknowledged.
+        events = self._spool.pending(after=0 if first else self._event_sent)
+        self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
             jobs=self._observed(self._jobs, now_s),
-            events=self._spool.pending(),
+            events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
             applied_version=self._desire.version,
@@ -263,7 +282,7 @@ class Agent:
             coordinator=self._upstream.target,
             connected=self._upstream.connected,
             last_error=self._upstream.last_error,
-            desired=self._desire.state,
+            desired=self._desire.state_of(jobs),
             jobs=self._observed(jobs, now_s),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from ryzen_agent.decision import Goal
 from ryzen_agent.job import Job
@@ -48,6 +49,15 @@ class Keeper:
             if (each.run_id, each.user) == (job.run_id, job.user) and each.torchrun_pid in (0, job.torchrun_pid):
                 return each
         return None
+
+    def state_of(self, jobs: Collection[Job]) -> node_pb2.DesiredState:
+        """The state held, with these jobs only: a user is not told of the jobs of others."""
+        known = {(job.run_id, job.user) for job in jobs}
+        state = node_pb2.DesiredState()
+        state.CopyFrom(self.state)
+        del state.jobs[:]
+        state.jobs.extend(each for each in self.state.jobs if (each.run_id, each.user) in known)
+        return state
 
     def goal(self, job: Job) -> Goal | None:
         """For the decision."""

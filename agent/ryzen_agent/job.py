@@ -125,6 +125,8 @@ class Job:
             return Phase.CLOSED
         if self.handler is None:
             return Phase.ABSENT
+        if Phase(self.handler.phase) == Phase.CLOSED:
+            return Phase.CLOSED  # its last word: torchrun is about to end
         if not self.handler_connected and now_s - self.handler_lost_at_s > HANDLER_GRACE_S:
             return Phase.ABSENT
         return Phase(self.handler.phase)

@@ -28,6 +28,10 @@ class RankIdentity:
     rank: int
     local_rank: int
 
+    def is_possible(self) -> bool:
+        """Whether it fits in a message: environments and pages may hold anything."""
+        return 0 <= self.generation < 1 << 63 and 0 <= self.rank < 1 << 31 and 0 <= self.local_rank < 1 << 31
+
 
 @dataclass(frozen=True, slots=True)
 class FoundRank:
@@ -39,7 +43,7 @@ class FoundRank:
 def identity_from_environ(environ: dict[str, str]) -> RankIdentity | None:
     """The rank that a process with this environment is; None where torchrun did not start it."""
     try:
-        return RankIdentity(
+        identity = RankIdentity(
             run_id=environ["TORCHELASTIC_RUN_ID"],
             generation=int(environ.get("RYZEN_GENERATION", "0")),
             rank=int(environ["RANK"]),
@@ -47,6 +51,7 @@ def identity_from_environ(environ: dict[str, str]) -> RankIdentity | None:
         )
     except (KeyError, ValueError):
         return None
+    return identity if identity.is_possible() else None
 
 
 class RankFinder:

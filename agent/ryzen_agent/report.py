@@ -49,7 +49,7 @@ def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:
         pid=rank.pid,
         generation=who.generation,
         life=_life(rank),
-        process_state=rank.state,
+        process_state="Z" if rank.state == "X" else rank.state,
         process_state_s=now_s - rank.state_since_s if rank.state in procfs.HALTED_STATES and rank.alive else 0.0,
         exit_code=rank.exit_code,
         killed_by_agent=rank.killed,

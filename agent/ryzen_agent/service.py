@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from typing import Any
 
 import uvloop
 
@@ -16,6 +17,8 @@ from ryzen_agent.errors import AgentError
 from ryzen_agent.settings import AgentSettings, read_token
 from ryzen_protos import run_dir
 from ryzen_protos.settings import USAGE_EXIT_CODE, SettingsError
+
+BROKEN_EXIT_CODE = 1
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +49,35 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log.info("node %s (%s) serves %s, coordinator %s", hello.node, hello.address, served, settings.coordinator)
+    broken = _break_on_errors()
     running = asyncio.create_task(agent.run())
     waiting = [asyncio.create_task(each.wait()) for each in (stopping, agent.idle)]
     if supervisor_pid is not None:
         _outlive(supervisor_pid, agent)
-    await asyncio.wait({running, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {running, broken, *waiting}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
     await agent.stop("the agent was asked to stop" if stopping.is_set() else "the agent has nothing left to do")
     if running.done():
         running.result()
     running.cancel()
-    return 0
+    return BROKEN_EXIT_CODE if broken.done() else 0
+
+
+def _break_on_errors() -> asyncio.Future[None]:
+    """Done once a callback has raised: half an agent is worse than one that is started again and takes over."""
+    loop = asyncio.get_running_loop()
+    broken: asyncio.Future[None] = loop.create_future()
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        log.error("%s", context["message"], exc_info=error)
+        if "handle" in context and not broken.done():
+            broken.set_result(None)
+
+    loop.set_exception_handler(handle)
+    return broken
 
 
 def _outlive(supervisor_pid: int, agent: Agent) -> None:

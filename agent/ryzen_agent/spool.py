@@ -16,6 +16,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -65,9 +66,9 @@ class Spool:
         else:
             self._write(raw)
 
-    def pending(self) -> list[node_pb2.NodeEvent]:
-        """Not yet acknowledged, oldest first, as many as fit in one message."""
-        return [event for event, _ in list(self._events)[:EVENTS_A_MESSAGE]]
+    def pending(self, after: int = 0) -> list[node_pb2.NodeEvent]:
+        """Not yet acknowledged and with an id above `after`, oldest first, as many as fit in one message."""
+        return list(islice((event for event, _ in self._events if event.id > after), EVENTS_A_MESSAGE))
 
     def acknowledge(self, event_id: int) -> None:
         """The coordinator has everything up to `event_id`."""

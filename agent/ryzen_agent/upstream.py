@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Protocol
 
 import grpc
@@ -100,10 +101,10 @@ class Upstream:
                 await asyncio.wait_for(self._left.wait(), deadline_s)
 
     async def _attempt(self) -> None:
-        """One stream to its end. Raises CoordinatorLostError where it never got an answer."""
+        """One stream to its end. Raises CoordinatorLostError where it got no answer or broke at once: wait longer."""
         if self._leaving is not None:
             return
-        answered = False
+        answered, began_s = False, time.monotonic()
         try:
             async with grpc.aio.insecure_channel(self.target, options=_CHANNEL) as channel:
                 call = node_pb2_grpc.NodeServiceStub(channel).Attach(metadata=self._metadata)
@@ -116,7 +117,7 @@ class Upstream:
             await self._broken(error)
         finally:
             self._set_connected(False)
-        if not answered:
+        if not answered or time.monotonic() - began_s < RETRY_S_MAX:
             raise CoordinatorLostError(self.last_error)
 
     async def _serve(self, call: grpc.aio.StreamStreamCall) -> bool:
