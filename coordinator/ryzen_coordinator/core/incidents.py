@@ -53,6 +53,9 @@ def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidenc
         generation=job.world.generation if job.world else job.generation,
         opened_unix_s=cluster.now_s + cluster.unix_offset_s,
         nodes=job.world.nodes if job.world else tuple(job.members),
+        torchruns={node: pid for node, (pid, _) in zip(job.world.nodes, job.world.joins, strict=True)}
+        if job.world
+        else {},
         step=job.table.top_step(),
     )
     cluster.next_incident += 1

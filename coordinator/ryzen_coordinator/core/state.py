@@ -197,7 +197,10 @@ class Job:
 
 @dataclass(slots=True)
 class Incident:
-    """One fault, from the first suspicion to the first new step. `marks`: core times by name."""
+    """One fault, from the first suspicion to the first new step.
+
+    `marks`: core times by name. `nodes`, `torchruns`: the world that was struck and the pids of its torchruns.
+    """
 
     id: int
     user: str
@@ -206,6 +209,7 @@ class Incident:
     generation: int
     opened_unix_s: float
     nodes: tuple[str, ...] = ()
+    torchruns: dict[str, int] = field(default_factory=dict)
     state: str = "open"
     new_generation: int = 0
     verdict: Verdict | None = None

@@ -162,13 +162,24 @@ def _evidence(incident: Incident, failures: list[Failure]) -> list[str]:
 
 
 def _torchrun_to_blame(job: Job, incident: Incident) -> Verdict | None:
-    """No rank can be the cause, but some torchruns are gone: those nodes are."""
+    """No rank can be the cause, but some torchruns are gone or new: those nodes are."""
     words = {}
     for member in _struck(job, incident):
         code = member.seen.torchrun_exit_code
         if member.torchrun_gone and code != 0:
             ended = blame.ending_words(code) if code is not None else "ended"
             words[member.node] = f"torchrun of {member.node}: {ended}"
+        elif _is_another_torchrun(incident, member):
+            words[member.node] = f"torchrun of {member.node} was started anew"
     if not words or len(words) == len(incident.nodes) > 1:
         return None
     return Verdict("exit", nodes=tuple(sorted(words)), reason="; ".join(words.values()), confidence="likely")
+
+
+def _is_another_torchrun(incident: Incident, member: Member) -> bool:
+    """By its pid; in a container, where that is always the same, by having forgotten the world that it took."""
+    seen = member.seen
+    if seen.handler != "joining":
+        return False
+    before = incident.torchruns.get(member.node, seen.torchrun_pid)
+    return before != seen.torchrun_pid or (member.took == incident.generation and seen.generation < incident.generation)

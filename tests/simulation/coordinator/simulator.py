@@ -367,7 +367,8 @@ class Simulation:
                 self._end(node, rank, -9, by_agent=True)
 
     def _check_kill(self, node: SimNode, rank: Rank, job: DesiredJob) -> None:
-        broken = rank.generation in self.struck
+        # A world that has not made a step yet may wait for a node that never got it: giving it up costs nothing.
+        broken = rank.generation in self.struck or rank.generation not in self.done_of
         if not broken and not self._world_grows(rank.generation, node.name):
             self.false_kills.append(f"{self.now_s:.2f} {node.name} rank {rank.rank} generation {rank.generation} {job}")
 

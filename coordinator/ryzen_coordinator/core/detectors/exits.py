@@ -58,10 +58,10 @@ def left_without_a_word(job: Job, member: Member) -> str | None:
         return f"torchrun of {member.node} ended{code}"
     if seen.handler != "joining":
         return None
-    if job.generation in {seen.generation, member.took}:
+    if seen.torchrun_pid != job.world.join_of(member.node)[0] or seen.generation < member.took == job.generation:
+        return f"torchrun of {member.node} was started anew"
+    if seen.generation == job.generation:
         return f"torchrun of {member.node} came back to the rendezvous"
-    if seen.torchrun_pid != job.world.join_of(member.node)[0]:
-        return f"torchrun of {member.node} is another one than before"
     return None
 
 
