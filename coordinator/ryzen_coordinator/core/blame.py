@@ -132,6 +132,11 @@ def is_out_of_memory(failure: Failure) -> bool:
     return in_type or bool(failure.error_type and _OUT_OF_MEMORY.search(failure.error_message))
 
 
+def may_follow(failure: Failure) -> bool:
+    """It is blamed only for want of a better one: a script without a page ends so, too, when its peer has died."""
+    return weigh(failure) in {Weight.ABORT, Weight.SILENT}
+
+
 def only_consequences(failures: list[Failure]) -> bool:
     """No failure here can be the cause: it must be looked for elsewhere."""
     return all(weigh(failure) >= Weight.CONSEQUENCE for failure in failures)

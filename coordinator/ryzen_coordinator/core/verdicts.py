@@ -1,7 +1,7 @@
 """The verdict on an exit, once its evidence has been collected, and on nodes that are lost.
 
 somebody is guilty and their node still speaks      that rank
-nobody is, or a killed rank's node has gone quiet   wait for the nodes that have not spoken, up to the lease:
+nobody is, or the guilty may have followed another  wait for the nodes that have not spoken, up to the lease:
     they speak                                      with what they say
     they do not                                     node_lost
 nobody is and all have spoken                       a torchrun that is gone, else unknown: nobody is named
@@ -100,7 +100,7 @@ def _judge(cluster: Cluster, job: Job, incident: Incident) -> None:
     failures = list(incident.failures.values())
     guilty = blame.culprits(failures)
     unheard = [member for member in _struck(job, incident) if not _has_spoken(cluster, incident, member)]
-    doubted = [m for m in unheard if not guilty or any(_may_be_the_node(f, m) for f in guilty)]
+    doubted = [m for m in unheard if not guilty or any(blame.may_follow(f) or _may_be_the_node(f, m) for f in guilty)]
     if any(not cluster.silent(member) for member in doubted):
         return  # within the lease it may still speak; the next look decides
     incident.evidence = _evidence(incident, failures)
