@@ -21,7 +21,12 @@ def kill(job: Job, kills: dict[int, str]) -> list[Rank]:
     """Send the signals. Returns the ranks that were hit for the first time."""
     hit = []
     for rank in job.ranks:
-        if rank.alive and rank.pid in kills and _kill_one(job, rank) and not rank.killed:
+        if not rank.alive or rank.pid not in kills:
+            continue
+        # One that is dying by another hand is signalled for its children's sake, but its end is not our doing: blame
+        # passes over those that we killed, and this one may be the culprit.
+        dying = procfs.is_dying(rank.pid)
+        if _kill_one(job, rank) and not rank.killed and not dying:
             rank.killed = True
             hit.append(rank)
             log.info("rank %d (pid %d) killed: %s", rank.identity.rank, rank.pid, kills[rank.pid])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,16 @@ HALTED_STATES = frozenset("TtZX")
 """States in which a process cannot make progress: stopped, traced, zombie, dead."""
 
 
+_PF_EXITING = 0x4  # include/linux/sched.h
+_SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """The fields of /proc/PID/stat that matter here. `wait_status` is 0 for a living process."""
+    """The fields of /proc/PID/stat that matter here. `wait_status` is 0 for a living process.
+
+    `exiting`: its main thread is on its way out (PF_EXITING), though it is no zombie yet.
+    """
 
     pid: int
     state: str
@@ -26,6 +34,7 @@ class Stat:
     group: int
     start_ticks: int
     wait_status: int
+    exiting: bool = False
 
 
 def parse_stat(text: bytes) -> Stat:
@@ -39,6 +48,7 @@ def parse_stat(text: bytes) -> Stat:
         group=int(fields[2]),
         start_ticks=int(fields[19]),
         wait_status=int(fields[49]) if len(fields) > 49 else 0,
+        exiting=bool(int(fields[6]) & _PF_EXITING),
     )
 
 
@@ -59,6 +69,15 @@ def parse_pids(text: bytes) -> list[int]:
     return [int(each) for each in text.split()]
 
 
+def kill_pending(text: bytes) -> bool:
+    """/proc/PID/status: somebody has sent SIGKILL and it has not been delivered to every thread yet."""
+    for line in text.splitlines():
+        key, _, mask = line.partition(b":")
+        if key in {b"SigPnd", b"ShdPnd"} and int(mask, 16) & _SIGKILL_BIT:
+            return True
+    return False
+
+
 def read_stat(pid: int) -> Stat:
     """Raises ProcessLookupError where there is no such process."""
     try:
@@ -74,6 +93,19 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     except ProcessLookupError:
         return False
     return stat.start_ticks == start_ticks and stat.state not in "ZX"
+
+
+def is_dying(pid: int) -> bool:
+    """Whether the process is on its way out already: gone, a zombie, exiting, or under somebody's SIGKILL.
+
+    A process with threads and gigabytes takes milliseconds from the signal to the zombie, and closes its sockets in
+    between: its peers' errors may arrive before its own end does.
+    """
+    try:
+        stat = read_stat(pid)
+        return stat.exiting or stat.state in "ZX" or kill_pending((PROC / str(pid) / "status").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def read_environ(pid: int) -> dict[str, str]:

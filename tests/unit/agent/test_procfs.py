@@ -26,6 +26,33 @@ def test_the_wait_status_of_a_zombie_is_the_last_field() -> None:
     assert os.waitstatus_to_exitcode(procfs.parse_stat(STAT).wait_status) == -9
 
 
+def test_a_thread_on_its_way_out_is_exiting_before_it_is_a_zombie() -> None:
+    living = STAT.replace(b"4228108", b"4194304")
+    assert not procfs.parse_stat(living).exiting
+    assert procfs.parse_stat(STAT).exiting
+
+
+@pytest.mark.parametrize(
+    ("pending", "expected"),
+    [
+        (b"SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", True),
+        (b"SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", True),
+        (b"SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\nSigCgt:\t0000000000000100\n", False),
+    ],
+)
+def test_a_pending_sigkill_is_seen_in_either_mask_and_a_sigterm_is_none(pending: bytes, expected: bool) -> None:
+    assert procfs.kill_pending(b"Name:\tpython\n" + pending) is expected
+
+
+def test_a_killed_process_is_dying_and_a_living_one_is_not() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not procfs.is_dying(child.pid)
+    child.kill()
+    assert procfs.is_dying(child.pid)
+    child.wait()
+    assert procfs.is_dying(child.pid)
+
+
 def test_environment_with_rubbish_in_it() -> None:
     assert procfs.parse_environ(b"RANK=3\0no equals\0A=b=c\0\0") == {"RANK": "3", "A": "b=c"}
     assert procfs.parse_environ(b"") == {}
