@@ -124,6 +124,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.announced_s = job.formed_s = job.ending_s = cluster.now_s
     job.world = _world(body["world"]) if body["world"] is not None else None
     job.slots = tuple(body["slots"])
+    job.go = job.formed
     job.stopped_s = cluster.now_s if job.phase == "rendezvous" else None
     for name in ("checkpoint_step", "restarts", "fruitless", "best_step", "best_checkpoint", "sends_progress"):
         setattr(job, name, body[name])

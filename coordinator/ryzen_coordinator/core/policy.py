@@ -28,6 +28,8 @@ def for_hang(verdict: Verdict, stop_reason: str | None) -> Verdict:
 
 def for_node_loss(verdict: Verdict, before: tuple[str, ...], plan: Plan, minimum: int) -> Verdict:
     """`before`: the world that lost the node; `plan`: the one to come."""
+    if all(node in plan.wanted for node in verdict.nodes):
+        return replace(verdict, action="restart")  # a new torchrun is there already
     if len(plan.wanted) < minimum:
         return replace(verdict, action="none", reason=_joined(verdict.reason, plan.reason))
     promoted = [node for node in plan.wanted if node not in before]

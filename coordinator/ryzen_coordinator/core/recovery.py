@@ -98,8 +98,11 @@ def _start_anew(cluster: Cluster, job: Job, why: str) -> None:
 
 def _judge_question(cluster: Cluster, job: Job, question: Question) -> None:
     members = [job.members[node] for node in question.nodes if node in job.members]
-    answered = all(member.answered >= question.inquiry for member in members)
-    if not answered and cluster.now_s - question.asked_s < cluster.settings.inquiry_s:
+    unanswered = [member for member in members if member.answered < question.inquiry]
+    # A stopped rank may have taken its agent with it. But a node is lost only on the fresh word of every other one.
+    if question.kind == "hang" and cluster.now_s - question.asked_s >= cluster.settings.inquiry_s:
+        unanswered = []
+    if any(cluster.reachable(member) for member in unanswered):
         return
     job.question = None
     if job.phase not in _STRUCK:

@@ -76,11 +76,12 @@ def plan_first(candidates: list[Candidate], minimum: int, maximum: int, settings
     wait_s = settings.form_wait_s if len(ready) < maximum else settings.hint_wait_s if stranger else 0.0
     if waited_s < wait_s:
         what = f"{len(ready)} of {maximum}" if len(ready) < maximum else f"one with a --node-rank below {maximum}"
-        return Plan((), (), frozenset(), False, f"waits {wait_s - waited_s:.0f} s for more nodes: {what}")
+        return Plan((), (), frozenset(), False, f"waits up to {wait_s:.0f} s for more nodes: {what}")
     return Plan(wanted, wanted, frozenset(), True, "")
 
 
 _NO_HINT = 1 << 30
+_NAMED = 5
 
 
 def _in_world(candidate: Candidate | None) -> bool:
@@ -95,5 +96,11 @@ def _next_reason(wanted: tuple[str, ...], missing: frozenset[str], minimum: int)
     if len(wanted) < minimum:
         return f"waits for nodes: {len(wanted)} of at least {minimum}"
     if missing:
-        return f"waits for {', '.join(sorted(missing))} to come to the rendezvous"
+        return f"waits for {_few(missing)} to come to the rendezvous"
     return ""
+
+
+def _few(nodes: frozenset[str]) -> str:
+    names = sorted(nodes)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -9,71 +9,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ryzen_coordinator.core.core import Core
-from ryzen_coordinator.core.effects import Desire, DesiredJob, DesiredNode, Effect, Journal, Say
-from ryzen_coordinator.core.events import Hello, JobSeen, NodeGone, NodeReport, ProgressSeen, RankSeen, Shape
+from ryzen_coordinator.core.effects import Desire, DesiredJob, Effect, Journal, Say
+from ryzen_coordinator.core.events import Hello, NodeGone, NodeReport, Shape
 from ryzen_coordinator.core.settings import CoreSettings
+
+from .simulated import START_S, Progress, Rank, SimNode, seen_job
 
 DT_S = 0.01
 TICK_S = 0.05
 STEP_S = 0.1
-START_S = 1.0
 CHECKPOINT_EVERY = 10
 POLL_S = 0.1
 TERM_WAIT_S = 30.0
 PEER_CLOSED = ("RuntimeError", "Connection closed by peer [10.0.0.1]:12345")
-
-
-@dataclass
-class Rank:
-    rank: int
-    local: int
-    pid: int
-    generation: int
-    born_s: float
-    alive: bool = True
-    frozen_s: float | None = None
-    exit_code: int | None = None
-    ended_s: float = 0.0
-    by_agent: bool = False
-    error: tuple[str, str] = ("", "")
-    doomed_s: float | None = None
-    terminated_s: float | None = None
-    changed_s: float = 0.0
-
-
-@dataclass
-class SimNode:
-    name: str
-    hint: int
-    torchrun: bool = True
-    torchrun_pid: int = 0
-    exit_code: int | None = None
-    handler: str = "joining"
-    join_id: int = 1
-    generation: int = 0
-    seen_generation: int = 0
-    world: tuple[str, ...] = ()
-    stopping: bool = False
-    next_poll_s: float = 0.0
-    ranks: list[Rank] = field(default_factory=list)
-    agent: bool = True
-    agent_back_s: float | None = None
-    node_back_s: float | None = None
-    stream: int = 0
-    connect_s: float | None = 0.0
-    seq: int = 0
-    said_s: float = -10.0
-    changed: bool = True
-    desired: DesiredNode | None = None
-    answered: int = 0
-    dismissed: int | None = None
-    kill_at_s: float | None = None
-
-    def job(self) -> DesiredJob | None:
-        return self.desired.jobs[0] if self.desired is not None and self.desired.jobs else None
 
 
 class Simulation:
@@ -109,10 +59,7 @@ class Simulation:
         self.mail: list[tuple[float, int, Callable[[], None]]] = []
         self.mailed = 0
         self.line_free_s: dict[str, float] = {}
-        self.step_of: dict[int, int] = {}
-        self.done_of: dict[int, int] = {}
-        self.next_step_s: dict[int, float] = {}
-        self.checkpoint: int | None = None
+        self.progress = Progress()
         self.log: list[str] = []
         self.faults: list[tuple[float, str, Callable[[], None]]] = []
         self.struck: set[int] = set()
@@ -143,69 +90,6 @@ class Simulation:
     def note(self, line: str) -> None:
         self.log.append(f"{self.now_s:8.2f}  {line}")
 
-    # ------------------------------------------------------------------ faults
-
-    def kill_rank(self, name: str, local: int, code: int = -9, error: tuple[str, str] = ("", "")) -> None:
-        live = [rank for rank in self.nodes[name].ranks if rank.alive and rank.local == local]
-        for rank in live:
-            self.struck.add(rank.generation)
-            self._end(self.nodes[name], rank, code, error)
-
-    def freeze_rank(self, name: str, local: int) -> None:
-        for rank in self.nodes[name].ranks:
-            if rank.alive and rank.local == local:
-                self.struck.add(rank.generation)
-                rank.frozen_s = self.now_s
-                self.nodes[name].changed = True
-
-    def kill_torchrun(self, name: str) -> None:
-        node = self.nodes[name]
-        if node.torchrun:
-            self._strike_all_of(node)
-            node.torchrun, node.exit_code, node.changed, node.handler = False, -9, True, "closed"
-            for rank in node.ranks:
-                if rank.alive:
-                    self._end(node, rank, -9, by_agent=True)
-
-    def kill_agent(self, name: str, back_after_s: float) -> None:
-        node = self.nodes[name]
-        if node.agent:
-            node.agent, node.agent_back_s = False, self.now_s + back_after_s
-            self._break(node)
-
-    def kill_node(self, name: str, back_after_s: float | None) -> None:
-        node = self.nodes[name]
-        if not node.torchrun and node.node_back_s is None:
-            return  # done: a new torchrun there would begin a new run
-        self._strike_all_of(node)
-        for rank in node.ranks:
-            rank.alive = False
-        node.ranks = []
-        node.torchrun = node.agent = False
-        node.handler = "absent"
-        node.agent_back_s = None
-        node.node_back_s = self.now_s + back_after_s if back_after_s is not None else None
-        self._break(node)
-
-    def cut(self, name: str, seconds: float) -> None:
-        """The agent lives, its stream breaks and cannot be made anew for a while."""
-        self._break(self.nodes[name])
-        self.nodes[name].connect_s = self.now_s + seconds
-
-    def kill_coordinator(self, back_after_s: float) -> None:
-        if self.core is not None:
-            self.core = None
-            self.core_back_s = self.now_s + back_after_s
-            self.mail = []
-            for node in self.nodes.values():
-                self._break(node, told=False)
-
-    def _strike_all_of(self, node: SimNode) -> None:
-        self.struck.update(rank.generation for rank in node.ranks)
-        self.struck.add(node.generation)
-        self.struck.add(node.generation + 1)
-        self.struck.add(node.seen_generation)
-
     # ------------------------------------------------------------------ ranks
 
     def _physics(self) -> None:
@@ -214,13 +98,13 @@ class Simulation:
             for rank in node.ranks:
                 groups.setdefault(rank.generation, []).append((node, rank))
                 if rank.alive and rank.doomed_s is not None and rank.doomed_s <= self.now_s and rank.frozen_s is None:
-                    self._end(node, rank, 1, PEER_CLOSED)
+                    self.end(node, rank, 1, PEER_CLOSED)
                 if rank.alive and rank.terminated_s is not None:
                     waited_s = self.now_s - rank.terminated_s
                     if waited_s > 0.05 and rank.frozen_s is None:
-                        self._end(node, rank, -15)
+                        self.end(node, rank, -15)
                     elif waited_s > TERM_WAIT_S:
-                        self._end(node, rank, -9)
+                        self.end(node, rank, -9)
         for generation, group in groups.items():
             self._group(generation, group)
 
@@ -230,7 +114,7 @@ class Simulation:
         broken = len(alive) < size and len(group) == size
         lost = any(not self.nodes[name].ranks for name in group[0][0].world)
         started = [rank for _, rank in alive if self.now_s - rank.born_s > START_S]
-        if (broken or (lost and generation in self.done_of)) and not self.peers_hang:
+        if (broken or (lost and generation in self.progress.done_of)) and not self.peers_hang:
             ended_well = all(rank.exit_code == 0 for _, rank in group if not rank.alive)
             for rank in started:
                 if rank.doomed_s is None and not (ended_well and not lost):
@@ -238,38 +122,38 @@ class Simulation:
             return
         if len(started) < size or any(rank.frozen_s is not None for rank in started):
             return
-        if generation not in self.step_of:
-            self.step_of[generation] = (self.checkpoint or 0) + 1
-            self.done_of[generation] = 0
-            self.next_step_s[generation] = self.now_s + STEP_S
+        if generation not in self.progress.step_of:
+            self.progress.step_of[generation] = (self.progress.checkpoint or 0) + 1
+            self.progress.done_of[generation] = 0
+            self.progress.next_step_s[generation] = self.now_s + STEP_S
             for rank in started:
                 rank.changed_s = self.now_s
-        if self.now_s >= self.next_step_s[generation]:
+        if self.now_s >= self.progress.next_step_s[generation]:
             self._do_step(generation, started)
 
     def _do_step(self, generation: int, ranks: list[Rank]) -> None:
-        step = self.step_of[generation]
+        step = self.progress.step_of[generation]
         if step > self.target:  # resumed from the last checkpoint: nothing is left to do
             self._finish(generation)
             return
-        self.done_of[generation] += 1
+        self.progress.done_of[generation] += 1
         for rank in ranks:
             rank.changed_s = self.now_s
         if step % CHECKPOINT_EVERY == 0:
-            self.checkpoint = step
+            self.progress.checkpoint = step
         if step >= self.target:
             self._finish(generation)
             return
-        self.step_of[generation] = step + 1
-        self.next_step_s[generation] = self.now_s + STEP_S
+        self.progress.step_of[generation] = step + 1
+        self.progress.next_step_s[generation] = self.now_s + STEP_S
 
     def _finish(self, generation: int) -> None:
         for node in self.nodes.values():
             for rank in node.ranks:
                 if rank.generation == generation:
-                    self._end(node, rank, 0)
+                    self.end(node, rank, 0)
 
-    def _end(
+    def end(
         self, node: SimNode, rank: Rank, code: int, error: tuple[str, str] = ("", ""), by_agent: bool = False
     ) -> None:
         if not rank.alive:
@@ -364,11 +248,11 @@ class Simulation:
         if self.now_s >= node.kill_at_s:
             for rank in old:
                 self._check_kill(node, rank, job)
-                self._end(node, rank, -9, by_agent=True)
+                self.end(node, rank, -9, by_agent=True)
 
     def _check_kill(self, node: SimNode, rank: Rank, job: DesiredJob) -> None:
         # A world that has not made a step yet may wait for a node that never got it: giving it up costs nothing.
-        broken = rank.generation in self.struck or rank.generation not in self.done_of
+        broken = rank.generation in self.struck or rank.generation not in self.progress.done_of
         if not broken and not self._world_grows(rank.generation, node.name):
             self.false_kills.append(f"{self.now_s:.2f} {node.name} rank {rank.rank} generation {rank.generation} {job}")
 
@@ -384,51 +268,10 @@ class Simulation:
             node.stream,
             node.seq,
             Hello(node.name, host=node.name, node_rank=node.hint) if hello else None,
-            (self._seen(node),) if node.torchrun_pid else (),
+            (seen_job(node, self.shape, self.progress, self.now_s),) if node.torchrun_pid else (),
             node.answered,
         )
         self._post(node.name, lambda: self._give(report))
-
-    def _seen(self, node: SimNode) -> JobSeen:
-        waits = node.handler == "joining"
-        return JobSeen(
-            run_id="job",
-            user="me",
-            handler=node.handler,  # type: ignore[arg-type]
-            generation=node.generation,
-            seen_generation=node.seen_generation,
-            join_id=node.join_id,
-            store=(node.name, 20000 + node.join_id) if waits else None,
-            shape=self.shape,
-            ranks=tuple(self._seen_rank(rank) for rank in node.ranks),
-            gaps=(("", 0.15), ("(start)", START_S + 0.4)) if self.done_of else (),
-            checkpoint_step=self.checkpoint,
-            torchrun_pid=node.torchrun_pid,
-            torchrun_exit_code=node.exit_code,
-        )
-
-    def _seen_rank(self, rank: Rank) -> RankSeen:
-        done = self.done_of.get(rank.generation)
-        progress = None
-        if done is not None:
-            quiet_s = self.now_s - rank.changed_s
-            progress = ProgressSeen(self.step_of[rank.generation], "", quiet_s, quiet_s, done)
-        return RankSeen(
-            rank=rank.rank,
-            local_rank=rank.local,
-            pid=rank.pid,
-            generation=rank.generation,
-            life="alive" if rank.alive else "exited",
-            process_state="T" if rank.frozen_s is not None and rank.alive else "R",
-            process_state_s=self.now_s - rank.frozen_s if rank.frozen_s is not None else 0.0,
-            exit_code=rank.exit_code,
-            killed_by_agent=rank.by_agent,
-            ended_ago_s=self.now_s - rank.ended_s if not rank.alive else 0.0,
-            error_type=rank.error[0],
-            error_message=rank.error[1],
-            attached=True,
-            progress=progress,
-        )
 
     def _comebacks(self) -> None:
         for node in self.nodes.values():
@@ -489,7 +332,7 @@ class Simulation:
 
         self._post(f"to {effect.node}", arrive)
 
-    def _break(self, node: SimNode, told: bool = True) -> None:
+    def hang_up(self, node: SimNode, told: bool = True) -> None:
         """The stream ends. The coordinator hears of it (the host closes the connection) or only by silence."""
         stream, node.stream = node.stream, 0
         node.connect_s = self.now_s + self.random.uniform(0.1, 1.0)

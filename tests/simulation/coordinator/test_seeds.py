@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from .faults import Faults
 from .simulator import Simulation
 
-SEEDS = range(150)
+SEEDS = range(40)
 
 
 def end_of(simulation: Simulation, until_s: float = 400.0) -> str:
@@ -21,21 +22,21 @@ def assert_finished(simulation: Simulation, log: str) -> None:
     codes = {node.name: node.exit_code for node in simulation.nodes.values() if node.exit_code != -9}
     assert simulation.over(), f"still running at {simulation.now_s}\n{log}"
     assert set(codes.values()) == {0}, f"{codes}\n{log}"
-    assert max(simulation.step_of.values()) >= simulation.target, log
+    assert max(simulation.progress.step_of.values()) >= simulation.target, log
 
 
 def random_faults(simulation: Simulation, seed: int, kinds: list[str], count: int, returning: bool = True) -> None:
-    dice = random.Random(seed * 7919 + 1)
+    dice, faults = random.Random(seed * 7919 + 1), Faults(simulation)
     for _ in range(count):
         at_s, name = dice.uniform(1.0, 25.0), dice.choice(list(simulation.nodes))
         kind, local, back_s = dice.choice(kinds), dice.randrange(2), dice.uniform(0.2, 6.0)
         act: dict[str, Callable[[], None]] = {
-            "kill": lambda n=name, i=local: simulation.kill_rank(n, i),  # type: ignore[misc]
-            "stop": lambda n=name, i=local: simulation.freeze_rank(n, i),  # type: ignore[misc]
-            "agent": lambda n=name, b=back_s: simulation.kill_agent(n, b),  # type: ignore[misc]
-            "cut": lambda n=name, b=back_s: simulation.cut(n, b),  # type: ignore[misc]
-            "node": lambda n=name, b=back_s: simulation.kill_node(n, b if returning else None),  # type: ignore[misc]
-            "coordinator": lambda b=back_s: simulation.kill_coordinator(b),  # type: ignore[misc]
+            "kill": lambda n=name, i=local: faults.kill_rank(n, i),  # type: ignore[misc]
+            "stop": lambda n=name, i=local: faults.freeze_rank(n, i),  # type: ignore[misc]
+            "agent": lambda n=name, b=back_s: faults.kill_agent(n, b),  # type: ignore[misc]
+            "cut": lambda n=name, b=back_s: faults.cut(n, b),  # type: ignore[misc]
+            "node": lambda n=name, b=back_s: faults.kill_node(n, b if returning else None),  # type: ignore[misc]
+            "coordinator": lambda b=back_s: faults.kill_coordinator(b),  # type: ignore[misc]
         }
         simulation.faults.append((at_s, f"{kind} {name} {local} {back_s:.1f}", act[kind]))
 
