@@ -211,10 +211,11 @@ class Agent:
             log.info("job %s: torchrun (pid %d) has met this agent", job.run_id, job.torchrun_pid)
             if all(each in self._links.values() for each in self._awaited):
                 self._all_met.set()
-        if job.handler_says(update, now_s):
-            self._scan(job, now_s, thorough=False)
-            self._upstream.dirty()
+        if not job.handler_says(update, now_s):
+            return
+        self._scan(job, now_s, thorough=False)
         self._act(job, now_s)
+        self._upstream.dirty()
 
     def handler_gone(self, link: HandlerLink) -> None:
         job = self._links.pop(link, None)

@@ -91,10 +91,10 @@ class PageTrack:
         self._tainted = True
 
     def look(self, now_ns: int, last_look_ns: int, gaps: Gaps, halted: bool) -> bool:
-        """Read the page after it has changed. True for the first record or a failure stamp."""
+        """Take in what `has_changed` saw. True for the first record or a failure stamp."""
         self._tainted |= halted
         news = False
-        progress = self.reader.progress()
+        progress = self.reader.progress(self._stamp)
         last = self.progress
         if progress is not None and (last is None or progress.sequence != last.sequence):
             news = last is None
@@ -103,7 +103,7 @@ class PageTrack:
             self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns
             self.progress = progress
             self._tainted = halted
-        if self.failure is None and (failure := self.reader.failure()) is not None:
+        if self.failure is None and (failure := self.reader.failure(self._stamp)) is not None:
             self.failure = failure
             news = True
         return news

@@ -160,8 +160,11 @@ class Job:
                 news |= self._find_page(rank, now_ns)
             elif halted:
                 rank.page.taint()
-        for rank in changed if not thorough else alive:
-            news |= self._look_at_page(rank, now_ns, halted, thorough)
+        for rank in changed:
+            news |= self._look_at_page(rank, now_ns, halted)
+        if thorough:
+            for rank in alive:
+                news |= rank.page is not None and rank.page.look_at_events()
         self.scanned_ns = now_ns
         return news
 
@@ -241,7 +244,7 @@ class Job:
         rank = self._new_rank(found)
         rank.exited_at_s, rank.exit_code, rank.killed, rank.state = now_s, exit_code, killed, "X"
         self.ranks.append(rank)
-        self._find_page(rank, int(now_s * 1e9))
+        self._last_look_at_page(rank, int(now_s * 1e9))
 
     def _new_rank(self, found: FoundRank) -> Rank:
         page = run_dir.beat_page(self.folder, self.run_id, found.identity.local_rank)
@@ -277,13 +280,17 @@ class Job:
         rank.state = state
         return matters
 
-    def _look_at_page(self, rank: Rank, now_ns: int, halted: bool, thorough: bool) -> bool:
+    def _look_at_page(self, rank: Rank, now_ns: int, halted: bool) -> bool:
+        return rank.page is not None and rank.page.look(now_ns, self.scanned_ns, self.gaps, halted)
+
+    def _last_look_at_page(self, rank: Rank, now_ns: int) -> None:
+        """What a process that has ended left in its page."""
         if rank.page is None:
-            return False
-        news = rank.page.look(now_ns, self.scanned_ns, self.gaps, halted)
-        if thorough:
-            news |= rank.page.look_at_events()
-        return news
+            self._find_page(rank, now_ns)
+        elif rank.page.has_changed():
+            self._look_at_page(rank, now_ns, halted=True)
+        if rank.page is not None:
+            rank.page.look_at_events()
 
     def _find_page(self, rank: Rank, now_ns: int) -> bool:
         """True where the rank's page is there now; it is read at once."""
@@ -293,7 +300,9 @@ class Job:
             rank.seen_without_page = True
             return False
         rank.page = PageTrack(reader, rank.born_ns if rank.seen_without_page else None)
-        self._look_at_page(rank, now_ns, halted=False, thorough=True)
+        rank.page.has_changed()
+        self._look_at_page(rank, now_ns, halted=False)
+        rank.page.look_at_events()
         return True
 
     def _rank_ended(self, process: Process) -> None:
@@ -301,10 +310,7 @@ class Job:
         for rank in self.ranks:
             if rank.process is process:
                 rank.exited_at_s, rank.exit_code, rank.state = now_s, process.exit_code, "X"
-                if rank.page is None:
-                    self._find_page(rank, int(now_s * 1e9))
-                else:
-                    self._look_at_page(rank, int(now_s * 1e9), halted=True, thorough=True)
+                self._last_look_at_page(rank, int(now_s * 1e9))
                 self.hooks.event("rank_exit", self.run_id, _exit_fields(rank))
         self.hooks.changed(self)
 

@@ -201,18 +201,24 @@ class BeatReader:
         """Differs whenever progress or failure do: compared before anything is decoded, for a tenth of the cost."""
         return self._read(_SLOTS_AT, _FAILURE_AT + _FAILURE_BYTES - _SLOTS_AT)
 
-    def progress(self) -> Progress | None:
-        """The newest whole record; None before the first. Never older than one returned before."""
+    def progress(self, stamp: bytes | None = None) -> Progress | None:
+        """The newest whole record; None before the first. Never older than one returned before.
+
+        `stamp`, where it was just taken, saves a read.
+        """
         for _attempt in range(3):  # both slots are torn at once only if the writer stored two records meanwhile
-            found = self._newest_slot(self._read(_SLOTS_AT, 2 * _SLOT_BYTES))
+            found = self._newest_slot(stamp or self._read(_SLOTS_AT, 2 * _SLOT_BYTES))
+            stamp = None
             if found is not None:
                 if self._newest is None or found[0] > self._newest[0]:
                     self._newest = found
                 break
         return self._as_progress(self._newest) if self._newest is not None else None
 
-    def failure(self) -> Failure | None:
-        values = _checked(_FAILURE, self._read(_FAILURE_AT, _FAILURE_BYTES))
+    def failure(self, stamp: bytes | None = None) -> Failure | None:
+        """The uncaught exception, once there is one. `stamp`, where it was just taken, saves a read."""
+        raw = stamp[_FAILURE_AT - _SLOTS_AT :] if stamp is not None else self._read(_FAILURE_AT, _FAILURE_BYTES)
+        values = _checked(_FAILURE, raw)
         if values is None:
             return None
         at_ns, kind_len, kind, text_len, text = values

@@ -30,39 +30,43 @@ def beat(page: BeatWriter, at_ns: int, section: str = "", step: int = 0) -> None
     page.progress(step, step, page.section_index(section), at_ns, at_ns)
 
 
+def look(seen: PageTrack, now_ns: int, last_look_ns: int, gaps: Gaps, halted: bool) -> bool:
+    return seen.has_changed() and seen.look(now_ns, last_look_ns, gaps, halted)
+
+
 def test_a_silence_belongs_to_the_section_in_which_it_was(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path)
     beat(page, 1 * S, "checkpoint")
-    seen.look(1 * S, 0, gaps, halted=False)
+    look(seen, 1 * S, 0, gaps, halted=False)
     beat(page, 4 * S, "")
-    seen.look(4 * S, 1 * S, gaps, halted=False)
+    look(seen, 4 * S, 1 * S, gaps, halted=False)
     assert gaps.longest() == {"checkpoint": 3.0}
 
 
 def test_the_silence_before_the_first_record_counts_from_the_birth(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path, born_ns=1 * S)
     beat(page, 9 * S)
-    assert seen.look(9 * S, 0, gaps, halted=False), "the first record is news"
+    assert look(seen, 9 * S, 0, gaps, halted=False), "the first record is news"
     assert gaps.longest() == {START_SECTION: 8.0}
 
 
 def test_a_birth_that_nobody_saw_is_not_measured(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path)
     beat(page, 9 * S)
-    seen.look(9 * S, 0, gaps, halted=False)
+    look(seen, 9 * S, 0, gaps, halted=False)
     assert gaps.longest() == {}
 
 
 def test_a_silence_in_which_a_rank_was_stopped_is_no_measure(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path)
     beat(page, 1 * S)
-    seen.look(1 * S, 0, gaps, halted=False)
+    look(seen, 1 * S, 0, gaps, halted=False)
     seen.taint()
     beat(page, 9 * S)
-    seen.look(9 * S, 1 * S, gaps, halted=False)
+    look(seen, 9 * S, 1 * S, gaps, halted=False)
     assert gaps.longest() == {}
     beat(page, 10 * S)
-    seen.look(10 * S, 9 * S, gaps, halted=False)
+    look(seen, 10 * S, 9 * S, gaps, halted=False)
     assert gaps.longest() == {"": 1.0}, "the next silence is one again"
 
 
@@ -76,9 +80,9 @@ def test_records_between_two_looks_share_the_time_but_what_was_watched_counts_wh
 def test_a_report_without_a_new_section_is_a_sign_of_life_too(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path)
     beat(page, 1 * S)
-    seen.look(1 * S, 0, gaps, halted=False)
+    look(seen, 1 * S, 0, gaps, halted=False)
     beat(page, 1 * S)
-    seen.look(6 * S, 5 * S, gaps, halted=False)
+    look(seen, 6 * S, 5 * S, gaps, halted=False)
     assert seen.changed_ns == 6 * S
 
 
@@ -112,8 +116,8 @@ def test_nothing_new_is_seen_without_decoding(page: BeatWriter, tmp_path: Path) 
 def test_a_failure_stamp_is_news_once(page: BeatWriter, tmp_path: Path) -> None:
     gaps, seen = Gaps(), track(page, tmp_path)
     page.failure("ValueError", "it broke")
-    assert seen.look(1 * S, 0, gaps, halted=False)
-    assert not seen.look(2 * S, 1 * S, gaps, halted=False)
+    assert look(seen, 1 * S, 0, gaps, halted=False)
+    assert not look(seen, 2 * S, 1 * S, gaps, halted=False)
     assert seen.failure is not None
     assert seen.failure.message == "it broke"
 
