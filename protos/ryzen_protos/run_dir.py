@@ -85,7 +85,6 @@ def beat_page(run_dir: Path, run_id: str, local_rank: int) -> Path:
 def _socket(path: Path) -> Path:
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise RunDirError(
-            f"socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes: "
-            f"set {ENVIRONMENT} to a shorter folder"
+            f"socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes: set {ENVIRONMENT} to a shorter folder"
         )
     return path

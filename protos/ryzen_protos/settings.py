@@ -38,7 +38,7 @@ def load(model: type[Model], flags: dict[str, Any], file: Path | None = None) ->
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError(_lines(error, given, from_environment, file)) from None
+        raise SettingsError(_lines(error, model, given, from_environment, file)) from None
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _lines(error: ValidationError, flags: dict[str, Any], environment: dict[str,
             source = f"environment RYZEN_{key.upper()}"
         else:
             source = f"{file}: {_key(each)}".rstrip(": ") if file else f"option --{key.replace('_', '-')}"
-        lines.append(f"{source}{_what(each, None)}")
+        lines.append(f"{source}{_what(each, model)}")
     return "\n".join(lines)
 
 
