@@ -69,7 +69,13 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(USAGE_EXIT_CODE)
 
 
-def _lines(error: ValidationError, flags: dict[str, Any], environment: dict[str, Any], file: Path | None) -> str:
+def _lines(
+    error: ValidationError,
+    model: type[BaseModel],
+    flags: dict[str, Any],
+    environment: dict[str, Any],
+    file: Path | None,
+) -> str:
     lines = []
     for each in error.errors():
         key = str(each["loc"][0]) if each["loc"] else ""
