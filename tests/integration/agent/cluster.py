@@ -165,25 +165,30 @@ class Node:
         for process in self.processes:
             process.kill()
             process.wait()
-        for pid in self.ranks():
+        # A killed supervisor leaves its torchrun alive on purpose, and that its ranks.
+        for pid in _with_environment(f"RYZEN_RUN_DIR={self.run_dir}"):
             _kill_group(pid)
 
     def ranks(self) -> list[int]:
         """Every living process that a torchrun of this node has started."""
-        mark = f"FOLDER={self.folder}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-            except OSError:
-                continue
-        return found
+        return _with_environment(f"FOLDER={self.folder}")
+
+
+def _with_environment(entry: str) -> list[int]:
+    """Processes that were started with `NAME=value` in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if entry.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 def _kill_group(pid: int) -> None:
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
     except ProcessLookupError:
         return
 
