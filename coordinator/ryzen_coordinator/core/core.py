@@ -33,6 +33,7 @@ from ryzen_coordinator.core.phases import OVER, RECOVERING
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
+_TIDY_EVERY_S = 10.0
 _LOOK_AT_ONCE_NODES = 64
 """Up to so many nodes the plan is made anew at each report; beyond, at each tick and when the last one joins."""
 
@@ -52,6 +53,7 @@ class Core:
         self.cluster.next_inquiry = max(1, int((now_s + unix_offset_s) * 1000))
         durable.restore(self.cluster, records)
         self._last_tick_s = now_s
+        self._tidy_at_s = now_s
 
     def step(self, event: Event, now_s: float) -> list[Effect]:
         """Take in one event. `now_s` never runs backwards."""
@@ -74,8 +76,10 @@ class Core:
         for job in list(cluster.jobs.values()):
             self._look(job, None)
         nodes.watch(cluster)
-        nodes.retire(cluster)
-        incidents.prune(cluster)
+        if now_s >= self._tidy_at_s:
+            self._tidy_at_s = now_s + _TIDY_EVERY_S
+            nodes.retire(cluster)
+            incidents.prune(cluster)
         return self._effects()
 
     def _report(self, report: NodeReport) -> None:

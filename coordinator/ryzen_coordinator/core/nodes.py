@@ -5,6 +5,9 @@ from __future__ import annotations
 from ryzen_coordinator.core.phases import NODE_PHASES, OVER, can
 from ryzen_coordinator.core.state import Cluster
 
+_FORGOTTEN_AFTER = 30
+"""A retired node is forgotten altogether after so many times `forget_s`."""
+
 
 def watch(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
@@ -18,7 +21,7 @@ def watch(cluster: Cluster) -> None:
 
 
 def retire(cluster: Cluster) -> None:
-    """Forget nodes and jobs that have been away for very long."""
+    """Forget jobs that have long been over; retire, and in the end forget, nodes that have long been away."""
     limit = cluster.settings.forget_s
     for key, job in list(cluster.jobs.items()):
         heard_s = max((member.heard_s for member in job.members.values()), default=0.0)
@@ -27,7 +30,10 @@ def retire(cluster: Cluster) -> None:
             cluster.durable[("job", job.record)] = None
     for node in list(cluster.nodes.values()):
         in_job = any(node.name in job.members for job in cluster.jobs.values())
-        if cluster.now_s - node.heard_s > limit and not in_job and can(NODE_PHASES, node.phase, "forgotten"):
+        silence_s = cluster.now_s - node.heard_s
+        if silence_s > limit and not in_job and can(NODE_PHASES, node.phase, "forgotten"):
+            cluster.node_moves(node, "forgotten", "not seen for very long")
+        elif node.phase == "retired" and silence_s > _FORGOTTEN_AFTER * limit:
             del cluster.nodes[node.name]
             cluster.durable[("node", node.name)] = None
 

@@ -58,4 +58,4 @@ class CoreSettings:
     late_return_s: float = 30.0
     """A node that was away when its job ended is dismissed if it is back within so long; later it begins a new one."""
     forget_s: float = 86400.0
-    """A node that has been away for so long, and a job that has been over for so long, are forgotten."""
+    """A node that has been away for so long is retired; a job that has been over for so long is forgotten."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,7 @@ class App:
 async def start(settings: ServeSettings) -> App:
     """Open the journal, listen. Raises JournalError, TokenError, ListenError."""
     host, port = split_address(settings.listen)
+    check_free(host, port)
     tokens = choose_tokens(settings.token_file, settings.state_dir, host)
     driver = Driver(settings.core(), Journal(settings.journal_path()))
     server = grpc.aio.server(options=_OPTIONS)
@@ -70,13 +73,13 @@ async def start(settings: ServeSettings) -> App:
 
 async def serve(settings: ServeSettings) -> None:
     """Run until SIGTERM or SIGINT."""
-    app = await start(settings)
-    print(f"listening on {app.address}", flush=True)  # noqa: T201 - what scripts wait for
-    _log.info("listening", address=app.address, journal=str(settings.journal_path()))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    app = await start(settings)
+    print(f"listening on {app.address}", flush=True)  # noqa: T201 - what scripts wait for
+    _log.info("listening", address=app.address, journal=str(settings.journal_path()))
     stop = asyncio.create_task(stopped.wait())
     await asyncio.wait({stop, app.work}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
@@ -109,6 +112,18 @@ def split_address(text: str) -> tuple[str, int]:
 
 def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises ListenError, in words, if the address cannot be bound; gRPC would only say so in its own log."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        hint = ": another coordinator is there" if error.errno == errno.EADDRINUSE else ""
+        raise ListenError(f"cannot listen on {join_address(host, port)}: {error.strerror}{hint}") from error
 
 
 def is_loopback(host: str) -> bool:

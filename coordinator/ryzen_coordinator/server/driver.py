@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import structlog
 
 from ryzen_coordinator.core.core import Core
+from ryzen_coordinator.core.durable import DurableError
 from ryzen_coordinator.core.effects import Desire, Effect, IncidentChanged, Say
 from ryzen_coordinator.core.effects import Journal as JournalRecord
 from ryzen_coordinator.core.events import Event
@@ -33,14 +34,17 @@ _log = structlog.get_logger("ryzen_coordinator")
 
 
 class Driver:
-    """The one owner of the core."""
+    """The one owner of the core. Raises JournalError if the journal's records cannot be read."""
 
     def __init__(self, settings: CoreSettings, journal: Journal) -> None:
         now_s = time.monotonic()
         self.session = uuid.uuid4().hex
         self.started_s = now_s
         self.journal = journal
-        self.core = Core(settings, journal.records(), now_s, time.time() - now_s)
+        try:
+            self.core = Core(settings, journal.records(), now_s, time.time() - now_s)
+        except DurableError as error:
+            raise JournalError(f"journal {journal.path}: {error}: give another --journal") from error
         self.incidents = Subscribers()
         self.changes = 0
         self._outboxes: dict[str, Latest[Desire]] = {}

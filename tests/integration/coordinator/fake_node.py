@@ -51,7 +51,7 @@ class FakeNode:
             pb.JobShape(min_nodes=minimum, max_nodes=maximum, ranks_per_node=ranks, options=options or {})
         )
         self.desired: pb.DesiredState | None = None
-        self.stepping = True
+        self.steps = self.stepping = True
         self.seq = 0
         self.answered = 0
         self.pid = 100
@@ -159,7 +159,7 @@ class FakeNode:
         self.job.generation = world.generation
         self.job.ClearField("store")
         del self.job.ranks[:]
-        self.stepping = True
+        self.stepping = self.steps
         count = self.job.shape.ranks_per_node
         for local in range(count):
             self.pid += 1
@@ -177,7 +177,7 @@ class FakeNode:
             )
 
     def _step(self) -> None:
-        if self.job.handler != pb.ObservedJob.RUNNING or not self.progress:
+        if self.job.handler == pb.ObservedJob.JOINING or not self.progress:
             return
         alive = all(rank.life == pb.ObservedRank.ALIVE for rank in self.job.ranks)
         for rank in self.job.ranks:
