@@ -156,6 +156,8 @@ def _apply(rank: Rank, message: dict[str, Any]) -> None:
     if kind == "step":
         rank.steps.append((at_ns, message["step"]))
         rank.step_source = message["source"]
+    elif kind == "fault":
+        rank.struck_ns = at_ns
     elif kind == "torch":
         rank.torch_ns = at_ns
     elif kind == "restored":

@@ -32,6 +32,7 @@ class Rank:
     exec_ns: int
     torch_ns: int | None = None  # the optimizer module is loaded
     restored_ns: int | None = None  # last optimizer state loaded before the first step
+    struck_ns: int | None = None  # a fault that the lab ordered has begun
     steps: list[tuple[int, int]] = field(default_factory=list)  # when, which (absolute, 1 is the first)
     step_source: str = ""  # optimizer, ryzen_trainer or count
     died_ns: int | None = None

@@ -200,7 +200,7 @@ class Trial:
                 number = ranks.pop(0) if ranks else self.chance.choice(sorted(current))
                 if number not in current:
                     raise LabError(f"rank {number} is not alive at the moment of the fault")
-                aim = Aim(self.chance, rank=current[number])
+                aim = Aim(self.chance, rank=current.pop(number))  # two faults strike two ranks
             elif fault.target is Target.NODE:
                 name = nodes.pop(0) if nodes else self.chance.choice(members)
                 aim = Aim(self.chance, node=cluster.node(name if name.startswith("node-") else f"node-{name}"))
@@ -269,9 +269,14 @@ def _broken(cluster: Cluster) -> str:
 
 
 def _fault(struck: list[dict[str, Any]]) -> dict[str, Any]:
+    """One fault as it was done; of several, their kinds together and the first rank and node that were struck."""
     if not struck:
         return {"kind": "none", "rank": None, "node": None, "at_step": None}
-    return struck[0] if len(struck) == 1 else {**struck[0], "all": struck}
+    if len(struck) == 1:
+        return struck[0]
+    ranks = [each for each in struck if each["rank"] is not None]
+    named = ranks or [each for each in struck if each["node"] is not None] or struck
+    return {**named[0], "kind": ",".join(each["kind"] for each in struck), "all": struck}
 
 
 def _end_s(cluster: Cluster) -> float | None:

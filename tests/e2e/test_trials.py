@@ -98,9 +98,8 @@ def test_a_rank_killed_while_the_coordinator_is_down_is_recovered_once_it_is_bac
     trial: Trial, undisturbed: dict[str, Any]
 ) -> None:
     result = trial("--fault", "coordinator-kill,kill")
-    struck = result["fault"]["all"][1]
-    assert result["verdict"]["class"] == "exit"
-    assert result["verdict"]["ranks"] == [struck["rank"]]
+    assert result["fault"]["kind"] == "coordinator-kill,kill"
+    assert_blamed(result, "exit")
     assert_recovered(result, undisturbed)
 
 

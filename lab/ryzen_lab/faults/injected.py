@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from ryzen_lab.cluster import Cluster
 from ryzen_lab.faults.base import Aim, Fault, Target
 from ryzen_lab.faults.signals import needed_rank
-from ryzen_lab.record import Injection, Rank
+from ryzen_lab.record import Injection
 
 _PLACES = ("before_step", "after_step", "forward")
 _CALLS_MAX = 12
@@ -22,13 +20,6 @@ class Exit(Fault):
 
     async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
         rank = needed_rank(aim)
-        struck: list[int] = []
-
-        def listen(kind: str, subject: object) -> None:
-            if kind == "fault" and isinstance(subject, Rank) and subject.pid == rank.pid:
-                struck.append(time.monotonic_ns())
-
-        cluster.observer.listeners.append(listen)
         cluster.observer.order(
             rank,
             do="raise",
@@ -36,6 +27,5 @@ class Exit(Fault):
             calls=aim.chance.randint(1, _CALLS_MAX),
             message="injected by the lab",
         )
-        await cluster.observer.until(f"rank {rank.rank} to raise", lambda: bool(struck), _STRUCK_S_MAX)
-        cluster.observer.listeners.remove(listen)
-        return self.done(cluster, aim, [rank.pid], struck[0])
+        await cluster.observer.until(f"rank {rank.rank} to raise", lambda: rank.struck_ns is not None, _STRUCK_S_MAX)
+        return self.done(cluster, aim, [rank.pid], rank.struck_ns)
