@@ -99,8 +99,8 @@ async def _digest(settings: TrialSettings, *, restart: bool) -> str | None:
 
 async def _planned_restart(cluster: Cluster, at_step: int, timeout_s: float) -> None:
     observer = cluster.observer
-    reached = lambda: observer.record.step() >= at_step or _ended(cluster)  # noqa: E731
-    await observer.until(f"step {at_step} of the run with a planned restart", reached, timeout_s)
+    what = f"step {at_step} of the run with a planned restart"
+    await observer.until(what, lambda: observer.record.step() >= at_step or _ended(cluster), timeout_s)
     torchrun = cluster.nodes[0].torchrun
     if torchrun is None or torchrun.died_ns is not None:
         raise LabError(f"the script ended before step {at_step}: is --steps right for it?\n{cluster.tails()}")

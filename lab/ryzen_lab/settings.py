@@ -22,22 +22,34 @@ class TrialSettings(Settings):
     nodes: Annotated[int, Field(ge=1, le=64)] = 2
     ranks_per_node: Annotated[int, Field(ge=1, le=64)] = 2
     spares: Annotated[int, Field(ge=0, le=16)] = 0
+    """Nodes beyond the world; their torchruns start once the world's ranks have."""
     min_nodes: Annotated[int, Field(ge=1)] | None = None
+    """torchrun's MIN; None: all nodes, so that the job waits for a lost one."""
     fault: str = "none"
+    """A kind, or several with commas: they are done at one moment, in this order."""
     fault_rank: str = ""
+    """Whom the kinds that strike a rank take, in turn; random where it ends."""
     fault_node: str = ""
     at_step: Annotated[int, Field(ge=1)] | None = None
+    """The fault comes within the step after this one; None: a random one in the middle of the run."""
     steps: Annotated[int, Field(ge=2)] = 100
+    """Too few, and the job is over before what was killed comes back."""
     rdzv: Literal["ryzen", "c10d"] = "ryzen"
     bare: bool = False
+    """torchrun alone: no coordinator and no agents beside it."""
     cold: bool = False
+    """Restarted ranks are fresh interpreters; so far they always are."""
     return_after: Annotated[float, Field(ge=0)] | None = None
+    """Seconds; None: 3 for agents and the coordinator, never for nodes."""
     script: str = REFERENCE
     arguments: tuple[str, ...] = ()
     compare: bool = True
+    """Two runs of a foreign script beforehand, to learn whether its digests compare."""
     seed: int | None = None
+    """Decides moment, victim and place of the fault; None: random."""
     logs: Path | None = None
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Of one whole trial; too low cuts off a recovery that would have come."""
 
     @property
     def is_reference(self) -> bool:

@@ -12,7 +12,8 @@ import itertools
 import os
 import random
 import statistics
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from ryzen_lab import measure
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.comparison import ScriptPaths, compare
 from ryzen_lab.coordinator_watch import status, watch_incidents
-from ryzen_lab.errors import LabError, UsageError
+from ryzen_lab.errors import LabError, NeverHappened, UsageError
 from ryzen_lab.faults import Aim, Fault, parse
 from ryzen_lab.faults.base import Target
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
-from ryzen_lab.record import Listener
+from ryzen_lab.record import Listener, Record, Service
 from ryzen_lab.settings import TrialSettings, script_command
 
 FIRST_STEP_S_MAX = 120.0
 SPARES_S_MAX = 30.0
+_STATUS_POLL_S = 0.1
 _MIDDLE = (0.3, 0.6)
 """Part of the run from which a random step is taken: late enough for a checkpoint, early enough to go on after."""
 
@@ -143,28 +145,35 @@ class Trial:
         for node in cluster.nodes[: settings.nodes]:
             cluster.start_torchrun(node)
         ranks = settings.nodes * settings.ranks_per_node
-        born = lambda: len(observer.record.ranks) >= ranks  # noqa: E731
-        await observer.until("all ranks to start", born, FIRST_STEP_S_MAX, lambda: _broken(cluster))
+        record = observer.record
+        await self._first(cluster, "all ranks to start", lambda: len(record.ranks) >= ranks)
         for node in cluster.nodes[settings.nodes :]:
             cluster.start_torchrun(node)
-        stepped = lambda: observer.record.step() >= 1  # noqa: E731
-        await observer.until("the first optimizer step", stepped, FIRST_STEP_S_MAX, lambda: _broken(cluster))
+        await self._first(cluster, "the first optimizer step", lambda: record.step() >= 1)
         if settings.spares and not settings.bare and settings.rdzv == "ryzen":
             await self._wait_for_spares(cluster)
 
+    async def _first(self, cluster: Cluster, what: str, condition: Callable[[], bool]) -> None:
+        await cluster.observer.until(what, condition, FIRST_STEP_S_MAX, lambda: _broken(cluster))
+
     async def _wait_for_spares(self, cluster: Cluster) -> None:
-        async with asyncio.timeout(SPARES_S_MAX):
-            while True:
-                answer = await status(cluster.address)
-                if answer and any(len(job.parked) >= self.settings.spares for job in answer.jobs):
-                    return
-                await asyncio.sleep(0.1)
+        deadline = time.monotonic() + SPARES_S_MAX
+        while time.monotonic() < deadline:
+            answer = await status(cluster.address)
+            if answer and any(len(job.parked) >= self.settings.spares for job in answer.jobs):
+                return
+            await asyncio.sleep(_STATUS_POLL_S)
+        raise NeverHappened("the spares to be parked", SPARES_S_MAX)
 
     async def _wait_for_step(self, cluster: Cluster) -> None:
         """Until the step at which the fault is due, and a random part of a step more."""
         record = cluster.observer.record
-        reached = lambda: record.step() >= self.at_step  # noqa: E731
-        await cluster.observer.until(f"step {self.at_step}", reached, self.settings.timeout_s, lambda: _broken(cluster))
+        await cluster.observer.until(
+            f"step {self.at_step}",
+            lambda: record.step() >= self.at_step,
+            self.settings.timeout_s,
+            lambda: _broken(cluster),
+        )
         times = [at for at, _step in next(iter(record.current().values())).steps[-6:]]
         gaps = [after - before for before, after in itertools.pairwise(times)] or [0]
         await asyncio.sleep(self.chance.random() * statistics.median(gaps) / 1e9)
@@ -214,18 +223,19 @@ class Trial:
 
     async def _end(self, cluster: Cluster) -> dict[str, int | None]:
         """Wait for the end of every torchrun; their exit codes by node, None for one that a fault killed."""
-        torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
-
-        def all_ended() -> bool:
-            nonlocal torchruns
-            torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
-            return all(each.died_ns is not None for each in torchruns)
-
+        record = cluster.observer.record
         await cluster.observer.until(
-            "the end of the job", all_ended, self.settings.timeout_s, lambda: _broken_control(cluster)
+            "the end of the job",
+            lambda: all(each.died_ns is not None for each in _torchruns(record)),
+            self.settings.timeout_s,
+            lambda: _broken_control(cluster),
         )
-        struck = {pid for each in cluster.observer.record.injections for pid in each.pids}
-        return {each.node: each.exit_code if each.pid not in struck else None for each in torchruns}
+        struck = {pid for each in record.injections for pid in each.pids}
+        return {each.node: each.exit_code if each.pid not in struck else None for each in _torchruns(record)}
+
+
+def _torchruns(record: Record) -> list[Service]:
+    return [each for each in record.services if each.what == "torchrun"]
 
 
 def _check(settings: TrialSettings, faults: list[Fault]) -> None:
@@ -261,7 +271,7 @@ def _broken(cluster: Cluster) -> str:
     """Why nothing more can come of this trial; "" while it can."""
     if control := _broken_control(cluster):
         return control
-    torchruns = [each for each in cluster.observer.record.services if each.what == "torchrun"]
+    torchruns = _torchruns(cluster.observer.record)
     if torchruns and all(each.died_ns is not None for each in torchruns):
         codes = ", ".join(f"{each.node}: {each.exit_code}" for each in torchruns)
         return f"every torchrun has ended, exit codes {codes}"
@@ -283,5 +293,5 @@ def _end_s(cluster: Cluster) -> float | None:
     """Seconds between the end of the last rank and that of the last torchrun, spares included."""
     record = cluster.observer.record
     ranks = [each.died_ns for each in record.ranks if each.finished and each.died_ns]
-    torchruns = [each.died_ns for each in record.services if each.what == "torchrun" and each.died_ns]
+    torchruns = [each.died_ns for each in _torchruns(record) if each.died_ns]
     return round((max(torchruns) - max(ranks)) / 1e9, 3) if ranks and torchruns else None
