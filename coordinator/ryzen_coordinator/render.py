@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -52,25 +53,19 @@ def nodes(messages: Iterable[pb.NodeStatus]) -> RenderableType:
 
 
 def incidents(messages: Iterable[pb.Incident]) -> RenderableType:
-    table = _table("id", "when", "job", "state", "class", "who", "action", "gen", "total", "reason")
+    """Two lines each: what was decided, and below it why. A column for the reason would leave it ten letters."""
+    blocks: list[RenderableType] = []
     for incident in messages:
         verdict = incident.verdict
-        generations = f"{incident.generation}→{incident.new_generation or '-'}"
-        total = f"{sum(incident.stages_s.values()):.2f} s"
-        when = time.strftime("%m-%d %H:%M:%S", time.localtime(incident.opened_unix_s))
-        table.add_row(
-            str(incident.id),
-            when,
-            incident.run_id,
-            _phase(incident.state),
-            verdict.fault_class or "?",
-            who(verdict),
-            verdict.action or "-",
-            generations,
-            total,
-            verdict.reason,
-        )
-    return table if table.row_count else Text("no incident")
+        head = Text(f"{incident.id:>4}  ")
+        head.append(time.strftime("%m-%d %H:%M:%S  ", time.localtime(incident.opened_unix_s)))
+        head.append_text(_phase(incident.state))
+        head.append(f"  {verdict.fault_class or '?'}", "bold")
+        head.append(f": {who(verdict)} → {verdict.action or '-'}, {total_s(incident):.2f} s")
+        if incident.new_generation:
+            head.append(f", generation {incident.generation} → {incident.new_generation}")
+        blocks += [head, Padding(Text(f"{incident.run_id}: {verdict.reason or 'no verdict yet'}", "dim"), (0, 0, 0, 6))]
+    return Group(*blocks) if blocks else Text("no incident")
 
 
 def incident(message: pb.Incident) -> RenderableType:
@@ -91,6 +86,11 @@ def incident(message: pb.Incident) -> RenderableType:
     timeline = [f"  {line}" for line in message.timeline]
     text = [*lines, "evidence", *evidence, "timeline", *timeline]
     return Group(Text("\n".join(text)), stages)
+
+
+def total_s(message: pb.Incident) -> float:
+    """From the fault to the first new step, in seconds. Blame runs beside the teardown and is no part of the sum."""
+    return sum(seconds for stage, seconds in message.stages_s.items() if stage != "blame")
 
 
 def who(verdict: pb.Verdict) -> str:

@@ -121,16 +121,18 @@ class Core:
         """We were not looking (a stopped process, a suspended machine): that silence is ours, not the nodes'."""
         if slept_s <= self.cluster.settings.lease_s / 2:
             return
+        now_s = self.cluster.now_s
         for node in self.cluster.nodes.values():
-            node.heard_s += slept_s
+            node.heard_s = min(now_s, node.heard_s + slept_s)
         for job in self.cluster.jobs.values():
             for member in job.members.values():
-                member.heard_s += slept_s
-            job.table.changed_s += slept_s
+                member.heard_s = min(now_s, member.heard_s + slept_s)
+            job.table.forgive(slept_s, now_s)
         self.cluster.say("warning", f"the coordinator itself slept for {slept_s:.1f} s; no node is blamed for that")
 
     def _effects(self) -> list[Effect]:
         cluster = self.cluster
         said, cluster.effects = cluster.effects, []
         desires = desired.flush(cluster)
-        return [*durable.flush(cluster), *said, *desires]
+        once = list(dict.fromkeys(said))  # an incident that changed twice in this step is shown as it is now
+        return [*durable.flush(cluster), *once, *desires]

@@ -133,7 +133,8 @@ def mark(cluster: Cluster, job: Job, name: str, line: str, at_s: float | None = 
             incident.new_generation = job.generation
         else:
             incident.marks.setdefault(name, cluster.now_s if at_s is None else at_s)
-        incident.tell(cluster.now_s if at_s is None else at_s, line)
+        if line:
+            incident.tell(cluster.now_s if at_s is None else at_s, line)
         cluster.incident_changed(incident)
 
 

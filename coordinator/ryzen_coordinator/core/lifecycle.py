@@ -22,7 +22,8 @@ def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
     if job.phase == "running" and thorough:
         growth.grow(cluster, job)
     done = member is not None and job.formed and member.all_done(job.generation)
-    if (job.phase in WORLD_UP and (done or member is None)) or job.phase == "ending":
+    ended = done or (member is None and bool(job.table.ended.any()))
+    if (job.phase in WORLD_UP and ended) or job.phase == "ending":
         _watch_end(cluster, job)
     if job.phase in RECOVERING and thorough:
         _watch_late_end(cluster, job)
@@ -63,7 +64,7 @@ def _mark_once(cluster: Cluster, job: Job, name: str, line: str, at_s: float) ->
 def _started(cluster: Cluster, job: Job, line: str) -> None:
     job.move("stepped")
     if job.sends_progress:
-        incidents.mark(cluster, job, "stepped", line)
+        incidents.mark(cluster, job, "stepped", "")  # the line closes the incident below
     incidents.close_all(cluster, job, line)
     for name in job.world.nodes if job.world else ():
         node = cluster.nodes.get(name)

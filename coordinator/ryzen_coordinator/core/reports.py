@@ -75,7 +75,7 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
     if member is None:
         member = Member(node.name, seen, cluster.now_s, cluster.now_s)
         job.members[node.name] = member
-        cluster.stale.update(job.members)
+        cluster.stale.add(node.name)
     changed_handler = member.seen.handler != seen.handler or member.seen.join != seen.join
     if seen.handler == "absent" and member.seen.handler != "absent":
         # The handler has lost its way to the agent for a moment. What it said last still holds.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
 from ryzen_coordinator.core.events import Handler, Hello, JobSeen, Life, NodeReport, ProgressSeen, RankSeen, Shape
 from ryzen_protos.v1 import node_pb2 as pb
+
+_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Agent and handler refuse any other in words; here it only must not get into the journal or a terminal."""
 
 _HANDLERS: dict[int, Handler] = {
     pb.ObservedJob.ABSENT: "absent",
@@ -32,7 +37,7 @@ def report(node: str, stream: int, update: pb.NodeUpdate, now_unix_ns: int) -> N
         stream=stream,
         seq=update.seq,
         hello=hello(update.hello) if update.HasField("hello") else None,
-        jobs=tuple(_job(job) for job in update.jobs),
+        jobs=tuple(_job(job) for job in update.jobs if _RUN_ID.fullmatch(job.run_id)),
         answered_inquiry=update.answered_inquiry,
         clock_offset_s=(update.sent_unix_ns - now_unix_ns) / 1e9 if update.sent_unix_ns else 0.0,
     )
