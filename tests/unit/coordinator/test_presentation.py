@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 from rich.console import Console
@@ -57,9 +58,12 @@ def test_a_person_reads_who_where_what_was_done_and_how_long_it_took() -> None:
         assert words in text
 
 
-def test_the_list_of_incidents_has_one_line_each() -> None:
-    text = shown(render.incidents([INCIDENT, INCIDENT]))
-    assert text.count("rank 3 on node-1") == 2
+def test_the_list_of_incidents_has_who_and_why_whole_on_a_narrow_terminal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render.incidents([INCIDENT, INCIDENT]))
+    lines = console.export_text().splitlines()
+    assert sum("hang: rank 3 on node-1 → restart" in line for line in lines) == 2
+    assert sum(INCIDENT.verdict.reason in line for line in lines) == 2
 
 
 def test_a_status_names_jobs_nodes_and_notes() -> None:
