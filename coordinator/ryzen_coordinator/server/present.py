@@ -9,6 +9,8 @@ from ryzen_coordinator.core.phases import WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
 from ryzen_protos.v1 import operator_pb2 as pb
 
+_MUTE_AFTER_S = 20.0
+"""A script that imports torch for some seconds is not one that sends no progress."""
 NO_PROGRESS = "sends no progress (the script does not call ryzen_trainer.attach): exits and lost nodes are still seen"
 
 
@@ -57,7 +59,8 @@ def _job(cluster: Cluster, job: Job) -> pb.JobStatus:
     if job.phase in WORLD_UP and job.sends_progress:
         sweep = job.table.sweep(job.gaps, silent_nodes(cluster, job), cluster.settings, cluster.now_s)
         quiet_s, limit_s = sweep.quiet_s, sweep.limit_s
-    note = job.note or (NO_PROGRESS if job.phase in WORLD_UP and not job.sends_progress else "")
+    mute = job.phase in WORLD_UP and not job.sends_progress and cluster.now_s - job.formed_s > _MUTE_AFTER_S
+    note = job.note or (NO_PROGRESS if mute else "")
     return pb.JobStatus(
         run_id=job.run_id,
         user=job.user,
