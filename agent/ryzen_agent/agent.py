@@ -214,6 +214,7 @@ class Agent:
         if not job.handler_says(update, now_s):
             return
         self._scan(job, now_s, thorough=False)
+        job.sweep()
         self._act(job, now_s)
         self._upstream.dirty()
 

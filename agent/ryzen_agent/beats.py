@@ -63,7 +63,7 @@ class PageTrack:
     """One rank's page over time."""
 
     def __init__(self, reader: BeatReader, born_ns: int | None) -> None:
-        """`born_ns`: when the process was first seen, None where it lived before this agent did."""
+        """`born_ns`: when the process began, None where nobody has seen how long it had no page."""
         self.reader = reader
         self.progress: Progress | None = None
         self.failure: Failure | None = None
@@ -113,7 +113,8 @@ class PageTrack:
         news = False
         for event in self.reader.events(after=self._last_event):
             self._last_event = event.sequence
-            if event.kind == Event.CHECKPOINT and event.step > (self.checkpoint_step or -1):
+            newest = -1 if self.checkpoint_step is None else self.checkpoint_step
+            if event.kind == Event.CHECKPOINT and event.step > newest:
                 self.checkpoint_step = event.step
                 news = True
         return news
@@ -121,7 +122,7 @@ class PageTrack:
     def _count(self, last: Progress | None, progress: Progress, now_ns: int, last_look_ns: int, gaps: Gaps) -> None:
         now_s = now_ns / 1e9
         if last is None:
-            if self._born_ns is not None and not self._tainted and progress.sequence == 1:
+            if self._born_ns is not None and not self._tainted:
                 gaps.add(START_SECTION, max(progress.entered_ns - self._born_ns, 0) / 1e9, now_s)
             return
         gaps.step(max(progress.steps_done - last.steps_done, 0))

@@ -7,12 +7,14 @@ and it belongs to the job's user. A beat page alone can never make the agent sig
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 
 from ryzen_agent import procfs
 from ryzen_agent.job import Job, Rank
+from ryzen_agent.leftovers import Leftover
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,19 @@ def kill(job: Job, kills: dict[int, str]) -> list[Rank]:
             rank.killed = True
             hit.append(rank)
             log.info("rank %d (pid %d) killed: %s", rank.identity.rank, rank.pid, kills[rank.pid])
+    for leftover in job.leftovers:
+        if leftover.pid in kills and _kill_leftover(job, leftover):
+            log.info("process %d, left behind by a dead rank, killed: %s", leftover.pid, kills[leftover.pid])
     return hit
+
+
+def _kill_leftover(job: Job, leftover: Leftover) -> bool:
+    if not procfs.is_alive(leftover.pid, leftover.start_ticks) or procfs.owner_of(leftover.pid) != job.uid:
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(leftover.pid, signal.SIGKILL)
+        return True
+    return False
 
 
 def _kill_one(job: Job, rank: Rank) -> bool:

@@ -7,18 +7,21 @@ what the coordinator is told is a level, and an exit that it has not heard of mu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ryzen_agent import procfs
+from ryzen_agent import leftovers, procfs
 from ryzen_agent.beats import Gaps, PageFinder, PageTrack
 from ryzen_agent.decision import JobFacts, Phase, RankFacts
+from ryzen_agent.leftovers import Leftover
 from ryzen_agent.process import Process
 from ryzen_agent.ranks import FoundRank, RankFinder, RankIdentity
 from ryzen_protos import run_dir
+from ryzen_protos.beat_page import Header
 from ryzen_protos.v1 import local_pb2
 
 HANDLER_GRACE_S = 2.0
@@ -36,6 +39,8 @@ class Rank:
     start_ticks: int
     finder: PageFinder
     process: Process | None = None
+    inner: Process | None = None
+    """The process that writes the page, where torchrun's child is only a wrapper around it."""
     born_ns: int | None = None
     state: str = "R"
     state_since_s: float = 0.0
@@ -88,6 +93,7 @@ class Job:
     handler_lost_at_s: float = 0.0
     finder: RankFinder | None = None
     degraded: str = ""
+    leftovers: list[Leftover] = field(default_factory=list)
     ranks_added: int = 0
     """How many have been found: grows whenever the record of the job must be written anew."""
     hurry_until_s: float = 0.0
@@ -147,6 +153,8 @@ class Job:
     def scan(self, now_s: float, thorough: bool) -> bool:
         """Look at children, states and pages. `thorough` also at rare things. True where something matters."""
         news = self._find_ranks(now_s, thorough)
+        if thorough:
+            self.sweep()
         alive = [rank for rank in self.ranks if rank.exited_at_s is None]
         changed = [rank for rank in alive if rank.page is not None and rank.page.has_changed()]
         for rank in alive:
@@ -168,12 +176,29 @@ class Job:
         self.scanned_ns = now_ns
         return news
 
+    def sweep(self) -> None:
+        """Look for what ranks that did not end well have left behind."""
+        groups = {
+            each.pid: each.identity.generation
+            for each in self.ranks
+            if not each.alive and each.exit_code != 0 and (each.process is None or each.process.group == each.pid)
+        }
+        self.leftovers = leftovers.find(groups, self.uid, self.run_id) if groups else []
+
+    def old_alive(self, generation: int) -> int:
+        """Living processes of generations below that one."""
+        ranks = sum(rank.alive and rank.identity.generation < generation for rank in self.ranks)
+        return ranks + sum(each.generation < generation for each in self.leftovers)
+
     def facts(self, now_s: float, coordinator_connected: bool) -> JobFacts:
         """What the decision needs."""
         return JobFacts(
-            ranks=tuple(
-                RankFacts(each.pid, each.identity.generation, each.alive, each.failed_at_s, each.stamped_at_s)
-                for each in self.ranks
+            ranks=(
+                *(
+                    RankFacts(each.pid, each.identity.generation, each.alive, each.failed_at_s, each.stamped_at_s)
+                    for each in self.ranks
+                ),
+                *(RankFacts(each.pid, each.generation, alive=True) for each in self.leftovers),
             ),
             phase=self.phase(now_s),
             taken_generation=self.handler.taken_generation if self.handler is not None else 0,
@@ -271,7 +296,7 @@ class Job:
     def _look_at_state(self, rank: Rank, now_s: float) -> bool:
         if not rank.alive or rank.process is None:
             return False
-        state = rank.process.state()
+        state = (rank.inner if rank.inner is not None and not rank.inner.exited else rank.process).state()
         if state == rank.state:
             return False
         matters = state in procfs.HALTED_STATES or rank.state in procfs.HALTED_STATES
@@ -300,10 +325,18 @@ class Job:
             rank.seen_without_page = True
             return False
         rank.page = PageTrack(reader, rank.born_ns if rank.seen_without_page else None)
+        self._watch_inner(rank, reader.header)
         rank.page.has_changed()
         self._look_at_page(rank, now_ns, halted=False)
         rank.page.look_at_events()
         return True
+
+    def _watch_inner(self, rank: Rank, header: Header) -> None:
+        """Behind a wrapper script it is the script's child that can be stopped; both end together."""
+        if header.pid == rank.pid or not procfs.descends(header.pid, rank.pid):
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            rank.inner = Process(header.pid, header.start_ticks, self.loop, lambda _: None)
 
     def _rank_ended(self, process: Process) -> None:
         now_s = time.monotonic()
@@ -328,8 +361,9 @@ class Job:
         self.torchrun = self.finder = None
 
     def _drop(self, rank: Rank) -> None:
-        if rank.process is not None:
-            rank.process.close()
+        for process in (rank.process, rank.inner):
+            if process is not None:
+                process.close()
         if rank.page is not None:
             rank.page.reader.close()
 

@@ -127,6 +127,18 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def descends(pid: int, ancestor: int, generations: int = 4) -> bool:
+    """Whether `ancestor` is among the next `generations` parents of `pid`."""
+    try:
+        for _ in range(generations):
+            pid = read_stat(pid).parent
+            if pid == ancestor:
+                return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
 def owner_of(pid: int) -> int | None:
     """Uid that the process runs under; None where it is gone."""
     try:

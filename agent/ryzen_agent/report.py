@@ -29,7 +29,7 @@ def observed_job(job: Job, desired_generation: int, now_s: float) -> node_pb2.Ob
         user=job.user,
         handler=_HANDLER[phase],
         ranks=[observed_rank(rank, now_s) for rank in job.newest()],
-        old_ranks_alive=sum(rank.alive and rank.identity.generation < desired_generation for rank in job.ranks),
+        old_ranks_alive=job.old_alive(desired_generation),
         gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in job.gaps.longest().items()],
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,

@@ -110,6 +110,8 @@ class FakeTorchrun:
                 "RANK": str(rank), "LOCAL_RANK": str(local), "FOLDER": str(self.folder),
             }  # fmt: skip
             command = [sys.executable, str(Path(__file__).with_name("fake_rank.py"))]
+            if os.environ.get("WRAPPED"):
+                command = ["/bin/sh", "-c", " ".join(command) + "; exit $?"]
             self.children.append(subprocess.Popen(command, env=environ, start_new_session=True))
 
     def monitor(self) -> bool:

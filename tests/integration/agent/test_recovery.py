@@ -87,6 +87,32 @@ def test_a_stopped_rank_is_told_at_once_and_goes_with_its_generation(node: Node,
     assert all(each.killed_by_agent for each in ended.ranks)
 
 
+def test_a_rank_behind_a_wrapper_script_is_seen_to_be_stopped(node: Node, coordinator: Coordinator) -> None:
+    node.agent()
+    node.torchrun(ranks=1, WRAPPED="1")
+    job = running(coordinator, ranks=1)
+    inside = int((node.folder / "pid-1-0").read_text())
+    assert inside != job.ranks[0].pid
+    os.kill(inside, signal.SIGSTOP)
+    coordinator.wait_job(lambda job: any(each.process_state == "T" for each in job.ranks))
+    coordinator.desire(desired(job, 2, go=True))
+    coordinator.wait_job(lambda job: job.handler == Phase.JOINING and job.join_id == 2)
+    wait_until(lambda: not node.ranks())
+
+
+def test_what_a_dead_wrapper_leaves_behind_goes_with_its_generation(node: Node, coordinator: Coordinator) -> None:
+    node.agent()
+    node.torchrun(ranks=1, WRAPPED="1")
+    job = running(coordinator, ranks=1)
+    inside = int((node.folder / "pid-1-0").read_text())
+    os.kill(job.ranks[0].pid, signal.SIGKILL)
+    dead = coordinator.wait_job(lambda job: any(each.life == Rank.EXITED for each in job.ranks))
+    assert node.ranks() == [inside]
+    coordinator.desire(desired(dead, 2))
+    wait_until(lambda: not node.ranks())
+    coordinator.wait_job(lambda job: job.join_id == 2 and job.old_ranks_alive == 0)
+
+
 def test_an_inquiry_is_answered_with_fresh_observations(node: Node, coordinator: Coordinator) -> None:
     node.agent()
     node.torchrun(ranks=1)
