@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from ryzen_coordinator.core import growth
 from ryzen_coordinator.core.effects import Desire, DesiredJob, DesiredNode, Place, WorldFor
 from ryzen_coordinator.core.phases import OVER
 from ryzen_coordinator.core.state import Cluster, Job, Node
+
+_GROWS = {
+    "checkpoint": "is taken in after the next checkpoint (grow: checkpoint)",
+    "now": "is taken in as soon as the world is up (grow: now)",
+    "never": "stays out: the world does not grow (grow: never)",
+}
 
 
 def flush(cluster: Cluster) -> list[Desire]:
@@ -23,12 +30,12 @@ def flush(cluster: Cluster) -> list[Desire]:
 
 
 def desired_node(cluster: Cluster, node: Node) -> DesiredNode:
-    jobs = tuple(desired_job(job, node) for _, job in sorted(cluster.jobs.items()) if node.name in job.members)
+    jobs = tuple(desired_job(cluster, job, node) for _, job in sorted(cluster.jobs.items()) if node.name in job.members)
     return DesiredNode(node.phase, node.reason, jobs)
 
 
-def desired_job(job: Job, node: Node) -> DesiredJob:
-    place, reason = _place(job, node)
+def desired_job(cluster: Cluster, job: Job, node: Node) -> DesiredJob:
+    place, reason = _place(cluster, job, node)
     return DesiredJob(
         run_id=job.run_id,
         user=job.user,
@@ -44,7 +51,7 @@ def desired_job(job: Job, node: Node) -> DesiredJob:
     )
 
 
-def _place(job: Job, node: Node) -> tuple[Place, str]:
+def _place(cluster: Cluster, job: Job, node: Node) -> tuple[Place, str]:
     if job.watched:
         return "unspecified", "another rendezvous backend: watched only"
     if job.phase in OVER:
@@ -60,8 +67,9 @@ def _place(job: Job, node: Node) -> tuple[Place, str]:
         return "parked", f"{node.phase}: {node.reason}" if node.reason else node.phase
     if job.phase == "forming":
         return "parked", job.note
-    full = size >= job.shape.max_nodes
-    return "parked", "spare: the world is full" if full else "waits until the world may grow"
+    if size >= job.shape.max_nodes:
+        return "parked", "spare: the world is full"
+    return "parked", _GROWS[growth.policy(cluster, job)]
 
 
 def _world(job: Job, name: str) -> WorldFor | None:

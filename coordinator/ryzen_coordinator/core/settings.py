@@ -11,7 +11,7 @@ Grow: TypeAlias = Literal["checkpoint", "now", "never"]
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
-    """Defaults are those of the product; see docs/settings or `ryzen-coordinator serve --help`."""
+    """Defaults are those of the product; those that a person may need are options of `ryzen-coordinator serve`."""
 
     lease_s: float = 2.0
     """Silence after which a node is suspect. Agents report every second: below 1.5 healthy nodes are suspected;

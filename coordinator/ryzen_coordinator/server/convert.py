@@ -82,18 +82,6 @@ def _job(message: pb.ObservedJob) -> JobSeen:
 
 
 def _rank(message: pb.ObservedRank) -> RankSeen:
-    progress = _progress(message.progress) if message.HasField("progress") else None
-    if message.life == pb.ObservedRank.ALIVE:  # nearly always: the fields of an end are not looked at
-        return RankSeen(
-            message.rank,
-            message.local_rank,
-            message.pid,
-            message.generation,
-            process_state=message.process_state,
-            process_state_s=message.process_state_s,
-            attached=message.attached,
-            progress=progress,
-        )
     return RankSeen(
         message.rank,
         message.local_rank,
@@ -108,7 +96,7 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
         message.error_type,
         message.error_message,
         message.attached,
-        progress,
+        _progress(message.progress) if message.HasField("progress") else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,22 @@ def test_events_are_on_disk_before_they_are_acknowledged_and_kept_once(
         rows = sqlite3.connect(tmp_path / "journal.sqlite").execute("select id, kind from node_events").fetchall()
         assert rows == [(1, "rank_exit"), (2, "rank_exit")]
 
+    run(test())
+
+
+def test_ipv6_works(run: Any, coordinator: Any) -> None:
+    async def test() -> None:
+        async with coordinator(listen="[::1]:0") as app:
+            assert app.address.startswith("[::1]:")
+            node = FakeNode(app.address, "a").start()
+            await until(lambda: node.desired, "the node is attached")
+            await node.cut()
+
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6 loopback")
     run(test())
 
 
