@@ -77,7 +77,7 @@ class Agent:
         self._all_met = asyncio.Event()
         self.leave_when_idle = False
         self.idle = asyncio.Event()
-        """Set once there is no job, where `leave_when_idle` asks for it."""
+        """Set once nothing is left to watch, where `leave_when_idle` asks for it."""
 
     async def run(self) -> None:
         """Until cancelled. Raises RunDirError, RunDirInUseError, CoordinatorRefusedError."""
@@ -154,7 +154,7 @@ class Agent:
         for door in self._doors.values():
             self._jobs.find_by_pages(door.place)
         self._jobs.forget_gone(now_s, self._desire.connected_since_s)
-        if self.leave_when_idle and not self._jobs:
+        if self.leave_when_idle and not self._jobs.any_lives(now_s):
             self.idle.set()
 
     def _nudged(self) -> None:

@@ -34,9 +34,6 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._jobs.values()))
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     def restore(self) -> list[Job]:
         """Take over from the records. Returns the jobs whose torchrun lives: their handlers are about to reconnect."""
         awaited = []
@@ -101,6 +98,11 @@ class Jobs:
                 continue
             if now_s - max(over_since_s, told_since_s) > GONE_AFTER_S:
                 self.forget(job)
+
+    def any_lives(self, now_s: float) -> bool:
+        """Whether anything of any job lives, or has ended only a moment ago; the coordinator may be gone for ever."""
+        ends = [job.is_over() for job in self]
+        return any(end is None or now_s - end <= GONE_AFTER_S for end in ends)
 
     def _new_job(self, run_id: str, uid: int, folder: Path) -> Job:
         return Job(run_id, procfs.user_name(uid), uid, folder, self._loop, self._hooks)

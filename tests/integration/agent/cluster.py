@@ -165,9 +165,19 @@ class Node:
         for process in self.processes:
             process.kill()
             process.wait()
+        self._kill_agent()  # one that outlives its supervisor
         # A killed supervisor leaves its torchrun alive on purpose, and that its ranks.
         for pid in _with_environment(f"RYZEN_RUN_DIR={self.run_dir}"):
             _kill_group(pid)
+
+    def _kill_agent(self) -> None:
+        try:
+            pid = int((self.run_dir / "agent.lock").read_text())
+            is_agent = b"ryzen_agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return
+        if is_agent:
+            os.kill(pid, signal.SIGKILL)
 
     def ranks(self) -> list[int]:
         """Every living process that a torchrun of this node has started."""
