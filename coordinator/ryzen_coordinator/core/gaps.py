@@ -45,6 +45,11 @@ class Gaps:
         """
         return limit_s(self.longest_s, section, settings)
 
+    def patient_limit_s(self, section: str, settings: CoreSettings) -> float:
+        """The same where silence is the only evidence: a section never seen may be a first checkpoint or evaluation."""
+        limit = self.limit_s(section, settings)
+        return limit if section in self.longest_s else max(limit, settings.gap_unknown_s)
+
 
 def limit_s(longest_s: Mapping[str, float], section: str, settings: CoreSettings) -> float:
     if not longest_s:

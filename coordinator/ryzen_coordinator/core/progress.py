@@ -129,14 +129,14 @@ class ProgressTable:
         return tuple(int(rank) for rank in np.flatnonzero(stopped & np.isfinite(self.frozen_since_s)))
 
     def others_silent(self, nodes: set[str], gaps: Gaps, settings: CoreSettings, now_s: float | None) -> bool:
-        """True if every living rank outside `nodes` is silent for longer than its limit.
+        """True if every living rank outside `nodes` is silent for longer than its (patient) limit.
 
         `now_s` None: is known to be, by what was reported; else: seems to be at that time.
         """
         others = self.alive & self._on_live_nodes(nodes)
         if not others.any():
             return False
-        limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
+        limits = np.array([gaps.patient_limit_s(name, settings) for name in self.sections])
         until_s = self.seen_s if now_s is None else now_s
         return bool((until_s - self.changed_s > limits[self.section])[others].all())
 

@@ -49,7 +49,7 @@ def create(parameters: RendezvousParameters) -> RyzenRendezvousHandler:
     """The handler for one torchrun, connected to its node's agent; SystemExit(2) with one line where it cannot be."""
     arguments = torchrun_arguments.read(parameters)
     try:
-        folder = run_dir.default_path()
+        folder = run_dir.make(run_dir.default_path())  # an agent of root serves a user's folder once it is there
         socket_path = run_dir.agent_socket(folder)
     except run_dir.RunDirError as error:
         fail(str(error))
