@@ -125,22 +125,30 @@ def bench(
     """Measure what Ryzen costs and what it saves; writes the tables into docs/benchmarks.md."""
     try:
         for part in parts or list(Part):
-            command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {repeat}"] if part is Part.SPINE else [])])
-            table = _measured(part, repeat, command)
-            document.write(out, part.value, table)
-            typer.echo(f"{table}\n")
+            typer.echo(f"{_measured(part, repeat, out)}\n")
     except LabError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 
 
-def _measured(part: Part, repeat: int, command: str) -> str:
+def _measured(part: Part, repeat: int, out: Path) -> str:
+    """Measure, write the table into the document, return it."""
+    command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {repeat}"] if part is Part.SPINE else [])])
+
+    def write(table: str) -> str:
+        document.write(out, part.value, table)
+        return table
+
+    def row_done(rows: list[dict[str, Any]]) -> None:
+        write(document.spine_table(rows, command))
+        typer.echo(f"done: {rows[-1]['name']}", err=True)
+
     if part is Part.BEAT:
         done = subprocess.run([sys.executable, "-m", beat.__name__], check=True, capture_output=True, text=True)
-        return document.beat_table(json.loads(done.stdout), command)
+        return write(document.beat_table(json.loads(done.stdout), command))
     if part is Part.AGENT:
-        return document.footprint_table(_run(footprint.measure()), command)
-    return document.spine_table(_run(spine.measure(repeat, lambda line: typer.echo(line, err=True))), command)
+        return write(document.footprint_table(_run(footprint.measure()), command))
+    return write(document.spine_table(_run(spine.measure(repeat, row_done)), command))
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
