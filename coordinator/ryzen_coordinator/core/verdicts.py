@@ -15,6 +15,8 @@ from ryzen_coordinator.core.detectors import exits
 from ryzen_coordinator.core.phases import OVER, RECOVERING
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
+_AT_THE_END = "other nodes had ended already: the job ends"
+
 
 def collect(cluster: Cluster, job: Job, member: Member) -> None:
     """Ends of ranks that belong to an incident still without a verdict."""
@@ -51,7 +53,7 @@ def decide_node_loss(cluster: Cluster, job: Job, incident: Incident, verdict: Ve
     """`verdict` names the nodes; what is done about them follows from the world to come."""
     for node in verdict.nodes:
         incidents.close_network(cluster, job.members[node], "the node is lost")
-    stop = job.note if job.phase in OVER else None
+    stop = _AT_THE_END if job.phase == "ending" else job.note if job.phase in OVER else None
     if stop is None and job.phase in RECOVERING:
         membership.replan(cluster, job)
     if job.watched:
@@ -128,9 +130,7 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
     if verdict.fault_class == "unknown":
         gone = _torchrun_to_blame(job, incident)
     own_fault = blame.shared_exception(failures)
-    over = job.note if job.phase in OVER else None
-    if job.phase == "ending":
-        over = "other nodes had ended already: the job ends"
+    over = _AT_THE_END if job.phase == "ending" else job.note if job.phase in OVER else None
     if job.watched:
         incidents.decide(cluster, incident, policy.watch_only(gone or verdict))
         return
@@ -143,7 +143,9 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
 
 
 def _struck(job: Job, incident: Incident) -> list[Member]:
-    return [job.members[node] for node in incident.nodes if node in job.members]
+    """The world that was struck, without the nodes that are done: they may leave as they like."""
+    members = [job.members[node] for node in incident.nodes if node in job.members]
+    return [member for member in members if not member.left_well(incident.generation)]
 
 
 def _has_spoken(cluster: Cluster, incident: Incident, member: Member) -> bool:
