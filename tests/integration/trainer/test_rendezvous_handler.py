@@ -32,6 +32,16 @@ while not os.path.exists(os.environ["OUT"] + "/finish"):
 """
 
 
+USES_STORE = (
+    """
+import os, torch.distributed as dist
+dist.init_process_group("gloo")
+dist.barrier()
+"""
+    + RANK
+)
+
+
 class PlayedAgent(local_pb2_grpc.LocalAgentServicer):
     """One node's agent: keeps the newest update and says what the test wants said."""
 
@@ -119,8 +129,8 @@ def nodes(tmp_path: Path) -> Iterator[list[Node]]:
             each.torchrun.communicate()
 
 
-def world(generation: int, order: list[Node]) -> None:
-    """Wait for the join of each node, then give all of them this world."""
+def world(generation: int, order: list[Node], host: int = 0) -> None:
+    """Wait for the join of each node, then give all of them this world; `host`: whose store it uses."""
     joins = [each.agent.wait(lambda update: update.phase == Phase.JOINING and update.store.port > 0) for each in order]
     for rank, each in enumerate(order):
         each.agent.orders.put(
@@ -131,7 +141,7 @@ def world(generation: int, order: list[Node]) -> None:
                     generation=generation,
                     nodes=[member.name for member in order],
                     group_rank=rank,
-                    store=joins[0].store,
+                    store=joins[host].store,
                     uniform=True,
                     join_id=joins[rank].join_id,
                 ),
@@ -169,6 +179,15 @@ def test_world_order_is_the_coordinators_and_a_forced_restart_spends_no_torchrun
     assert rank_report(tmp_path, 2, 0)[1:] == ["0", "2", "a"]
     (tmp_path / "finish").touch()
     assert [each.end()[0] for each in nodes] == [0, 0]
+
+
+def test_the_store_of_any_member_serves(nodes: list[Node], tmp_path: Path) -> None:
+    for each in nodes:
+        each.start(script=USES_STORE)
+    world(1, nodes, host=1)
+    assert rank_report(tmp_path, 1, 0)[1:] == ["0", "2", "a"]
+    (tmp_path / "finish").touch()
+    assert [each.end()[0] for each in nodes] == [0, 0], "the ranks have met in the store"
 
 
 def test_death_and_return_of_the_agent_leave_torchrun_alone(nodes: list[Node], tmp_path: Path) -> None:

@@ -221,9 +221,11 @@ class RyzenRendezvousHandler(RendezvousHandler):
 
     def _enter(self, world: node_pb2.World) -> RendezvousInfo:
         """Take the place in `world`. Raises StoreError where its leader is already gone."""
-        leads = world.group_rank == 0
-        assert self._offered is not None  # noqa: S101 - _join made it
-        store = self._offered if leads else stores.connect(world.store.host, world.store.port)
+        offered, endpoint = self._offered, world.store
+        assert offered is not None  # noqa: S101 - _join made it
+        # Usually group rank 0's, but any member's will do: one that was offered to an earlier world is not fresh.
+        ours = (offered.host, offered.port) == (endpoint.host, endpoint.port)
+        store = offered if ours else stores.connect(endpoint.host, endpoint.port)
         self._export(world)
         with self._changed:
             self._current, self._offered = store, None
