@@ -91,13 +91,13 @@ class PageTrack:
         self._tainted = True
 
     def look(self, now_ns: int, last_look_ns: int, gaps: Gaps, halted: bool) -> bool:
-        """Take in what `has_changed` saw. True for the first record or a failure stamp."""
+        """Take in what `has_changed` saw. True for the first record, the first step that is done, a failure stamp."""
         self._tainted |= halted
         news = False
         progress = self.reader.progress(self._stamp)
         last = self.progress
         if progress is not None and (last is None or progress.sequence != last.sequence):
-            news = last is None
+            news = last is None or (progress.steps_done > 0 and not last.steps_done)
             self._count(last, progress, now_ns, last_look_ns, gaps)
             moved = last is None or progress.entered_ns != last.entered_ns
             self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns

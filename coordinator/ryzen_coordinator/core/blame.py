@@ -33,7 +33,10 @@ class Failure:
 
     def words(self) -> str:
         if self.error_type:
-            return f"rank {self.rank} ({self.node}): {self.error_type}: {self.error_message}".rstrip(": ")
+            told = f"{self.error_type}: {essence(self.error_message)}".rstrip(": ")
+            return f"rank {self.rank} ({self.node}): " + (
+                f"a collective has lost its peer ({told})" if is_collective(self) else told
+            )
         if self.killed_by_agent:
             return f"rank {self.rank} ({self.node}): killed by its agent"
         if self.exit_code is None:
@@ -94,6 +97,16 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECAS
 _OUT_OF_MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
 
 _SAME_MOMENT_S = 0.005
+
+
+# [/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:741.
+# This is typically caused by a remote worker crashing. Check the logs ...
+_SOURCE_LINE = re.compile(r"^\[[^\]]*\.\w+:\d+\]\s*")
+
+
+def essence(message: str) -> str:
+    """An error's message without the place in torch's source and the advice behind it."""
+    return _SOURCE_LINE.sub("", message).partition(" This is typically")[0].rstrip(".")
 
 
 def signal_name(number: int) -> str:

@@ -167,3 +167,13 @@ def test_a_link_is_no_page(tmp_path: Path) -> None:
     writer(tmp_path / "real.beat")
     (tmp_path / "rank-0.beat").symlink_to(tmp_path / "real.beat")
     assert PageFinder(tmp_path / "rank-0.beat", os.getuid()).find(1, 0, "job", None) is None
+
+
+def test_the_first_step_that_is_done_is_news_and_the_second_is_not(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    beat(page, 1 * S, step=0)
+    look(seen, 1 * S, 0, gaps, halted=False)
+    beat(page, 2 * S, step=1)
+    assert look(seen, 2 * S, 1 * S, gaps, halted=False), "a recovery ends with it"
+    beat(page, 3 * S, step=2)
+    assert not look(seen, 3 * S, 2 * S, gaps, halted=False)
