@@ -6,6 +6,9 @@ from ryzen_coordinator.core import membership
 from ryzen_coordinator.core.settings import Grow
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
+ASK_EVERY_S = 0.25
+"""Lower: more answers while a step lasts. Higher: a job with quick steps does more of them again."""
+
 
 def grow(cluster: Cluster, job: Job) -> None:
     """`checkpoint`: once one has been committed since the node began to wait, so that hardly a step is lost."""
@@ -20,7 +23,7 @@ def grow(cluster: Cluster, job: Job) -> None:
     for member in job.members.values():
         if member.node in job.world or when == "never" or not membership.is_ready(cluster, job, member):
             continue
-        if when == "now" or not job.sends_progress or _saved_since(job, member):
+        if when == "now" or not job.sends_progress or _steps_on(cluster, job, member):
             membership.announce(cluster, job, f"{member.node} is back or new: the world grows")
             return
 
@@ -31,11 +34,19 @@ def policy(cluster: Cluster, job: Job) -> Grow:
     return known.get(job.shape.option("grow"), cluster.settings.grow)
 
 
-def _saved_since(job: Job, member: Member) -> bool:
+def _steps_on(cluster: Cluster, job: Job, member: Member) -> bool:
     """A checkpoint was committed since the node began to wait, and a step has begun after it.
 
-    The second, because the last thing many a job does is to save: it must not be torn down while it exits.
+    The second, because the last thing many a job does is to save: it must not be torn down while it exits. Agents
+    report a commit at once but steps once a second, which a job that saves more often would outrun: so we ask.
     """
     since = member.ready_checkpoint if member.ready_checkpoint is not None else -1
     saved, step = job.checkpoint_step, job.table.top_step()
-    return saved is not None and saved > since and step is not None and step > saved
+    if saved is None or step is None or saved <= since:
+        return False
+    if step > saved:
+        return True
+    if cluster.now_s - job.asked_to_grow_s >= ASK_EVERY_S:
+        job.asked_to_grow_s = cluster.now_s
+        cluster.ask(job)
+    return False

@@ -154,6 +154,7 @@ class Job:
     gaps: Gaps = field(default_factory=Gaps)
     gaps_kept_s: float = 0.0
     inquiry: int = 0
+    asked_to_grow_s: float = 0.0
     question: Question | None = None
     reported_pids: set[int] = field(default_factory=set)
     advised: tuple[int, ...] = ()
