@@ -18,7 +18,7 @@ class AgentSettings(Settings):
     coordinator: str = Field(default="127.0.0.1:7700", description="HOST:PORT of the coordinator")
     token: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=r"^\S+$",
         description="join token of the coordinator; in the environment or a file it is seen by fewer",
     )
     token_file: Path | None = Field(default=None, description="file with the join token, if no token is given")
@@ -84,14 +84,20 @@ def split_target(target: str) -> tuple[str, int]:
 
 
 def read_token(settings: AgentSettings) -> str | None:
-    """The join token, given or from its file. Raises SettingsError."""
+    """The join token, given or from its file: its only word, or the node line of a coordinator's own token file.
+
+    Raises SettingsError.
+    """
     if settings.token is not None or settings.token_file is None:
         return settings.token
     try:
-        token = settings.token_file.read_text().strip()
+        words = settings.token_file.read_text().split()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise SettingsError(f"option --token-file: {str(settings.token_file)!r} is not allowed: {reason}") from None
-    if not token:
-        raise SettingsError(f"option --token-file: {str(settings.token_file)!r} is not allowed: the file is empty")
+    named = dict(zip(words[::2], words[1::2], strict=False))
+    token = words[0] if len(words) == 1 else named.get("node")
+    if token is None:
+        wanted = "one token, or lines of which one is 'node TOKEN', are expected in it"
+        raise SettingsError(f"option --token-file: {str(settings.token_file)!r} is not allowed: {wanted}")
     return token

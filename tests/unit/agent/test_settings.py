@@ -87,3 +87,19 @@ def test_a_host_name_is_made_fit_for_a_node_name() -> None:
 def test_the_address_is_the_one_that_leads_to_the_coordinator() -> None:
     assert address_towards("127.0.0.1", 7700) == "127.0.0.1"
     assert address_towards("::1", 7700) == "::1"
+
+
+@pytest.mark.parametrize("text", ["secret\n", "node secret\noperator other\nread third\n"])
+def test_a_token_file_has_the_token_alone_or_is_the_coordinators_own(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    assert read_token(load(AgentSettings, {"token_file": file})) == "secret"
+
+
+@pytest.mark.parametrize("text", ["", "two words\n", "operator other\nread third\n"])
+def test_a_token_file_without_a_node_token_is_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="option --token-file: .*lines of which one is 'node TOKEN'") as caught:
+        read_token(load(AgentSettings, {"token_file": file}))
+    assert len(str(caught.value).splitlines()) == 1
