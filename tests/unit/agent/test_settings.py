@@ -100,6 +100,6 @@ def test_a_token_file_has_the_token_alone_or_is_the_coordinators_own(tmp_path: P
 def test_a_token_file_without_a_node_token_is_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"
     file.write_text(text)
-    with pytest.raises(SettingsError, match="option --token-file: .*lines of which one is 'node TOKEN'") as caught:
+    with pytest.raises(SettingsError, match=r"option --token-file: .*lines of which one is 'node TOKEN'") as caught:
         read_token(load(AgentSettings, {"token_file": file}))
     assert len(str(caught.value).splitlines()) == 1
