@@ -22,7 +22,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_FROZEN_STATES = frozenset("TtZ")
+_FROZEN_STATES = frozenset("TZ")
+"""Stopped and zombie. Not "t": a tracing stop is a person with a debugger, who would not want the rank killed."""
 NEVER = -np.inf
 _SAMPLE_S = 0.25
 """py-spy stops a process for 15-90 ms (measured)."""

@@ -1,7 +1,8 @@
-"""A rank does not advance and the kernel says why: it is stopped, traced or a zombie.
+"""A rank does not advance and the kernel says why: it is stopped or a zombie.
 
 The limit is learned: 1.2 x the longest legitimate silence of the section the rank is in, plus a margin. Beyond
-it, process state is positive evidence. A stall without evidence only makes the job's phase "stalled".
+it, process state is positive evidence. A stall without evidence only makes the job's phase "stalled". So does a
+job whose ranks are *all* stopped: that is somebody's will (`scontrol suspend`), and it goes on when they go on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
         return []
     table = job.table
     frozen = tuple(sorted({*frozen, *table.evidence(silent, cluster.now_s)}))  # one is over its limit: name them all
+    if len(frozen) == int(table.alive.sum()) > 1:
+        return []
     nodes = tuple(sorted({table.node_of(rank) for rank in frozen}))
     last_sign = min(float(table.changed_s[rank]) for rank in frozen)
     return [Suspicion("hang", nodes, last_sign, frozen, tuple(_words(cluster, job, rank) for rank in frozen))]
