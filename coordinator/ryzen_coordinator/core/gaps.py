@@ -17,6 +17,7 @@ START = "(start)"
 """The section of a rank that has written no record yet: imports, process groups, the checkpoint's load."""
 
 _WORTH_KEEPING = 1.05
+_SECTIONS_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Gaps:
         changed = False
         for section, longest in gaps:
             known = self.longest_s.get(section)
+            if known is None and len(self.longest_s) >= _SECTIONS_MAX:
+                continue
             stale = now_s - self.seen_s.get(section, now_s) > settings.gap_window_s
             if known is None or longest >= known or stale:
                 self.longest_s[section] = longest

@@ -25,6 +25,9 @@ Flags = npt.NDArray[np.bool_]
 _FROZEN_STATES = frozenset("TZ")
 """Stopped and zombie. Not "t": a tracing stop is a person with a debugger, who would not want the rank killed."""
 NEVER = -np.inf
+SECTIONS_MAX = 1024
+"""A job that makes up new section names for ever shares the first one's limit from here on."""
+
 _SAMPLE_S = 0.25
 """py-spy stops a process for 15-90 ms (measured)."""
 
@@ -179,6 +182,8 @@ class ProgressTable:
         return _index(self.nodes, self.node_index, node)
 
     def _section_index(self, section: str) -> int:
+        if len(self.sections) >= SECTIONS_MAX and section not in self.section_index:
+            return 0
         return _index(self.sections, self.section_index, section)
 
 

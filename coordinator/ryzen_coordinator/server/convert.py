@@ -1,7 +1,12 @@
-"""Between the messages on the wire and the core's own types. No decision, no default that the core does not know."""
+"""Between the messages on the wire and the core's own types. No decision, no default that the core does not know.
+
+A node's word is not trusted further than its own job: numbers are brought into the range that the core computes in,
+texts are one printable line of bounded length (they end up in logs, the journal and operators' terminals).
+"""
 
 from __future__ import annotations
 
+import math
 import re
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
@@ -10,6 +15,14 @@ from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Agent and handler refuse any other in words; here it only must not get into the journal or a terminal."""
+
+RANKS_MAX = 1 << 18
+NODES_MAX = 1 << 17
+SECTIONS_MAX = 64
+"""Of one node: as many names as a beat page holds."""
+
+_COUNT_MAX = 1 << 62  # the core's arrays are of 64-bit integers with a sign
+_SECONDS_MAX = 1e9
 
 _HANDLERS: dict[int, Handler] = {
     pb.ObservedJob.ABSENT: "absent",
@@ -60,22 +73,22 @@ def _job(message: pb.ObservedJob) -> JobSeen:
     shape = message.shape
     return JobSeen(
         run_id=message.run_id,
-        user=message.user,
+        user=_line(message.user, 64),
         handler=_HANDLERS.get(message.handler, "absent"),
         generation=message.generation,
         seen_generation=message.seen_generation,
         join_id=message.join_id,
         store=(message.store.host, message.store.port) if message.HasField("store") else None,
         shape=Shape(
-            max(1, shape.min_nodes),
-            max(1, shape.min_nodes, shape.max_nodes),
-            max(1, shape.ranks_per_node),
-            tuple(sorted(shape.options.items())),
+            min(max(1, shape.min_nodes), NODES_MAX),
+            min(max(1, shape.min_nodes, shape.max_nodes), NODES_MAX),
+            min(max(1, shape.ranks_per_node), RANKS_MAX),
+            tuple(sorted((_line(key, 64), _line(value, 64)) for key, value in shape.options.items())),
         ),
-        ranks=tuple(_rank(rank) for rank in message.ranks),
+        ranks=tuple(_rank(rank) for rank in message.ranks if rank.rank < RANKS_MAX),
         old_ranks_alive=message.old_ranks_alive,
-        gaps=tuple((gap.section, gap.longest_s) for gap in message.gaps),
-        checkpoint_step=message.checkpoint_step if message.checkpoint_known else None,
+        gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX]),
+        checkpoint_step=min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None,
         torchrun_pid=message.torchrun_pid,
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
     )
@@ -88,20 +101,36 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
         message.pid,
         message.generation,
         _LIVES.get(message.life, "alive"),
-        message.process_state,
-        message.process_state_s,
+        message.process_state[:1],
+        _seconds(message.process_state_s),
         message.exit_code if message.HasField("exit_code") else None,
         message.killed_by_agent,
-        message.ended_ago_s,
-        message.error_type,
-        message.error_message,
+        _seconds(message.ended_ago_s),
+        _line(message.error_type, 64),
+        _line(message.error_message, 320),
         message.attached,
         _progress(message.progress) if message.HasField("progress") else None,
     )
 
 
 def _progress(message: pb.Progress) -> ProgressSeen:
-    return ProgressSeen(message.step, message.section, message.quiet_s, message.step_age_s, message.steps_done)
+    return ProgressSeen(
+        min(message.step, _COUNT_MAX),
+        _line(message.section, 64),
+        _seconds(message.quiet_s),
+        _seconds(message.step_age_s),
+        min(message.steps_done, _COUNT_MAX),
+    )
+
+
+def _seconds(value: float) -> float:
+    """A duration; 0 for what is none."""
+    return min(value, _SECONDS_MAX) if math.isfinite(value) and value > 0 else 0.0
+
+
+def _line(text: str, length: int) -> str:
+    """One printable line: no control character reaches a terminal."""
+    return text[:length] if text.isprintable() else "".join(c if c.isprintable() else " " for c in text[:length])
 
 
 def desired_state(desired: DesiredNode, version: int, session: str, acked_event_id: int) -> pb.DesiredState:
