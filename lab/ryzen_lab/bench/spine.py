@@ -17,7 +17,7 @@ from typing import Any
 from ryzen_lab.settings import TrialSettings
 from ryzen_lab.trial import run_trials
 
-PATIENCE_S = 150.0
+PATIENCE_S = 100.0
 WORKAROUND = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
