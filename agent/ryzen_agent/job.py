@@ -61,8 +61,9 @@ class Rank:
 
     @property
     def failed_at_s(self) -> float | None:
-        """When it ended other than by exit 0 or by our hand. An unknown exit code counts as a failure."""
-        return self.exited_at_s if self.exit_code != 0 and not self.killed else None
+        """When it is known to have ended other than by exit 0 or by our hand. A code that nobody could read proves
+        nothing: siblings must not be killed for it."""
+        return self.exited_at_s if self.exit_code not in {0, None} and not self.killed else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,12 @@ def attach(role: str = "", device: str = "") -> Run:
     if found is None:
         try:
             found = _attached(role, device)
-        except (OSError, KeyError, ValueError):  # no torchrun, no run directory, no room, an unfit run id
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ):  # no torchrun, no run directory, no room, an unfit id or text
             return DetachedRun()
         _runs[os.getpid()] = found
     return found

@@ -30,7 +30,8 @@ from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, give
 from ryzen_trainer.failure import Nudge
 
 Item = TypeVar("Item")
-_NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError)
+# RuntimeError: what torch raises for a tensor of more than one element.
+_NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError, RuntimeError)
 
 
 class Section(Protocol):
@@ -258,5 +259,5 @@ def _figure(value: object) -> float | None:
         return None
     try:
         return float(value.detach() if hasattr(value, "detach") else value)  # type: ignore[arg-type]
-    except (RuntimeError, *_NOT_STORABLE):  # RuntimeError: a tensor of more than one element
+    except _NOT_STORABLE:
         return None

@@ -52,12 +52,12 @@ class Core:
         # Numbers of inquiries must grow over restarts too; agents remember the newest one they answered.
         self.cluster.next_inquiry = max(1, int((now_s + unix_offset_s) * 1000))
         durable.restore(self.cluster, records)
-        self._last_tick_s = now_s
+        self._last_look_s = now_s
         self._tidy_at_s = now_s
 
     def step(self, event: Event, now_s: float) -> list[Effect]:
         """Take in one event. `now_s` never runs backwards."""
-        self.cluster.now_s = now_s
+        self._wake(now_s)
         match event:
             case NodeReport():
                 self._report(event)
@@ -70,9 +70,7 @@ class Core:
     def tick(self, now_s: float) -> list[Effect]:
         """Time has passed. Call it every 0.05 to 0.1 s."""
         cluster = self.cluster
-        cluster.now_s = now_s
-        self._forgive_own_sleep(now_s - self._last_tick_s)
-        self._last_tick_s = now_s
+        self._wake(now_s)
         for job in list(cluster.jobs.values()):
             self._look(job, None)
         nodes.watch(cluster)
@@ -116,6 +114,11 @@ class Core:
         if job.plan is None or member.node not in job.plan.missing:
             return False
         return all(membership.is_ready(self.cluster, job, job.members[name]) for name in job.plan.missing)
+
+    def _wake(self, now_s: float) -> None:
+        self.cluster.now_s = now_s
+        self._forgive_own_sleep(now_s - self._last_look_s)
+        self._last_look_s = now_s
 
     def _forgive_own_sleep(self, slept_s: float) -> None:
         """We were not looking (a stopped process, a suspended machine): that silence is ours, not the nodes'."""

@@ -100,7 +100,7 @@ def _watch_end(cluster: Cluster, job: Job) -> None:
         cluster.job_changed(job)
     if not rest:
         ending.finish(cluster, job, "all done", 0, "all ranks exited 0")
-    elif cluster.now_s - job.ending_s > cluster.settings.rejoin_wait_s and all(map(cluster.silent, rest)):
+    elif all(cluster.now_s - member.heard_s > cluster.settings.rejoin_wait_s for member in rest):
         _lost_at_the_end(cluster, job, rest)
 
 

@@ -45,6 +45,8 @@ def recover(cluster: Cluster, job: Job) -> None:
     give_go(cluster, job)
     if job.phase == "forming":
         _form_first(cluster, job)
+    elif job.phase in RECOVERING and cluster.last_generation.get(job.key, 0) > job.generation:
+        announce(cluster, job, "the nodes know of a newer generation than the journal")
     elif job.phase in RECOVERING:
         _note_stopped(cluster, job)
         replan(cluster, job)

@@ -132,15 +132,17 @@ class ProgressTable:
         stopped = self.alive & self._on_live_nodes(silent_nodes) & (now_s - self.frozen_since_s > seconds)
         return tuple(int(rank) for rank in np.flatnonzero(stopped & np.isfinite(self.frozen_since_s)))
 
-    def others_silent(self, nodes: set[str], gaps: Gaps, settings: CoreSettings, now_s: float | None) -> bool:
-        """True if every living rank outside `nodes` is silent for longer than its (patient) limit.
+    def others_silent(
+        self, nodes: set[str], gaps: Gaps, settings: CoreSettings, now_s: float | None, least_s: float = 0.0
+    ) -> bool:
+        """True if every living rank outside `nodes` is silent for longer than its (patient) limit and `least_s`.
 
         `now_s` None: is known to be, by what was reported; else: seems to be at that time.
         """
         others = self.alive & self._on_live_nodes(nodes)
         if not others.any():
             return False
-        limits = np.array([gaps.patient_limit_s(name, settings) for name in self.sections])
+        limits = np.array([max(gaps.patient_limit_s(name, settings), least_s) for name in self.sections])
         until_s = self.seen_s if now_s is None else now_s
         return bool((until_s - self.changed_s > limits[self.section])[others].all())
 

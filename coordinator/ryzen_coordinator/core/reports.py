@@ -90,8 +90,11 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
     if seen.handler != "absent":
         member.handler_s = cluster.now_s
         member.took = max(member.took, seen.generation) if seen.handler == "running" else member.took
+        if job.watched:  # an agent that had just come back did not know the shape yet
+            job.shape = seen.shape
         job.watched = False
-        cluster.last_generation[job.key] = max(cluster.last_generation.get(job.key, 0), seen.generation)
+        known = cluster.last_generation.get(job.key, 0)
+        cluster.last_generation[job.key] = max(known, seen.generation, seen.seen_generation)
     if changed_handler:
         cluster.stale.add(node.name)
     if changed_handler or seen.handler == "joining":
@@ -126,7 +129,8 @@ def _is_another_run(cluster: Cluster, job: Job, node: Node, seen: JobSeen) -> bo
 
     A node that died about the job's end and is back soon after came back to this job, not to begin another one.
     """
-    if job.phase not in OVER or seen.handler != "joining" or seen.generation > 0:
+    fresh = seen.handler in {"joining", "running"} and seen.generation == 0  # "running" until its first join
+    if job.phase not in OVER or not fresh:
         return False
     left = job.unended.get(node.name)
     if left is None:

@@ -129,7 +129,8 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
     gone = None
     if verdict.fault_class == "unknown":
         gone = _torchrun_to_blame(job, incident)
-    own_fault = blame.shared_exception(failures)
+    by_hand = any(not failure.error_type for failure in blame.culprits(failures))
+    own_fault = None if by_hand else blame.shared_exception(failures)
     over = _AT_THE_END if job.phase == "ending" else job.note if job.phase in OVER else None
     if job.watched:
         incidents.decide(cluster, incident, policy.watch_only(gone or verdict))

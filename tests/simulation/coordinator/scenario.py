@@ -119,6 +119,13 @@ class Scenario:
         node.job = replace(job, handler="joining", join_id=join_id, store=(name, 20000 + join_id))
         self._report(node)
 
+    def do_meet(self, name: str, pid: str) -> None:
+        """A new torchrun's handler has met the agent and is not in the rendezvous yet."""
+        node = self.nodes[name]
+        shape = node.job.shape if node.job is not None else Shape(1, 1, 1)
+        node.job = JobSeen("job", "me", handler="running", shape=shape, torchrun_pid=int(pid))
+        self._report(node)
+
     def do_see(self, name: str) -> None:
         """The handler holds the newest announcement."""
         node = self.nodes[name]

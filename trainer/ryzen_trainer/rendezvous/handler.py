@@ -37,6 +37,7 @@ from ryzen_trainer.rendezvous.link import AgentLink
 
 BACKEND = "ryzen"
 LAST_WORD_S = 0.5
+LISTEN_AGAIN_S = 1.0
 BARRIER_GRACE_S = 1.0
 """After a good end every torchrun comes to the exit barrier by itself, a poll interval apart. Lower: the one that
 hosts the store may leave before a slower one has looked. Higher: a node lost in the last second holds up the rest."""
@@ -198,7 +199,7 @@ class RyzenRendezvousHandler(RendezvousHandler):
     def _join(self) -> node_pb2.World:
         """Offer a store, say that this torchrun is free, and wait for the world that answers this join."""
         with self._changed:
-            self._offered = stores.listen(self._order.address or "127.0.0.1")
+            self._offered = self._listen()
             self._join_id += 1
             self._phase = _Phase.JOINING
             self._link.changed()
@@ -206,6 +207,20 @@ class RyzenRendezvousHandler(RendezvousHandler):
             if self._order.place == _Place.DISMISSED:
                 self._dismiss()
             return self._order.world
+
+    def _listen(self) -> TCPStore:
+        """A fresh store on this node's address; an address that is gone for a while must not end torchrun."""
+        said = ""
+        while True:
+            address = self._order.address or "127.0.0.1"
+            try:
+                return stores.listen(address)
+            except OSError as error:
+                line = f"cannot listen on this node's address {address} ({error.strerror or error}); trying again"
+                if line != said:
+                    say(line)
+                said = line
+            self._changed.wait(LISTEN_AGAIN_S)
 
     def _is_answered(self) -> bool:
         order = self._order

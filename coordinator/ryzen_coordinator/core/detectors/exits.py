@@ -60,7 +60,7 @@ def left_without_a_word(job: Job, member: Member) -> str | None:
         return None
     if seen.torchrun_pid != job.world.join_of(member.node)[0] or seen.generation < member.took == job.generation:
         return f"torchrun of {member.node} was started anew"
-    if seen.generation == job.generation:
+    if seen.generation >= job.generation:
         return f"torchrun of {member.node} came back to the rendezvous"
     return None
 

@@ -39,10 +39,23 @@ def _look(cluster: Cluster, job: Job, seeming_s: float | None) -> list[Suspicion
         return []
     names = silent_nodes(cluster, job)
     explained = job.question is not None or bool(job.table.evidence(names, cluster.now_s))
-    still = job.sends_progress and job.table.others_silent(names, job.gaps, cluster.settings, seeming_s)
-    if still and not explained:
-        return [_lost(cluster, silent)]
+    subject, least_s = _subject(cluster, silent)
+    still = job.sends_progress and job.table.others_silent(names, job.gaps, cluster.settings, seeming_s, least_s)
+    if subject and still and not explained:
+        return [_lost(cluster, subject)]
     return [found for each in silent if (found := _acquitted(cluster, job, each)) is not None]
+
+
+def _subject(cluster: Cluster, silent: list[Member]) -> tuple[list[Member], float]:
+    """Who may be lost for nothing but silence, and how long the others must have stood still at least, in seconds.
+
+    A stream that was closed is an agent that has died or left, far oftener than a node: it is started again within
+    seconds, and a long evaluation may last just then. One that took its leave is no suspect at all.
+    """
+    mute = [member for member in silent if cluster.nodes[member.node].connected]
+    if mute:
+        return mute, 0.0
+    return [member for member in silent if not cluster.nodes[member.node].said_goodbye], cluster.settings.gap_unknown_s
 
 
 def _lost(cluster: Cluster, silent: list[Member]) -> Suspicion:
