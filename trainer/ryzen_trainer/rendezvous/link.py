@@ -1,6 +1,6 @@
 """The stream between a handler and its node's agent, in a daemon thread.
 
-Levels both ways: the whole state of the handler goes out at each change and once a second, the newest order
+Levels both ways: the whole state of the handler goes out at each change and now and then, the newest order
 comes in. When the agent dies the link reconnects for ever and training never notices; only a handler that
 has never met its agent gives up, so that a job without an agent ends at once and with one clear line.
 """
@@ -18,7 +18,8 @@ from ryzen_protos.v1 import local_pb2, local_pb2_grpc
 
 RECONNECT_S = 0.2
 REFUSED_RECONNECT_S = 5.0
-REFRESH_S = 1.0
+REFRESH_S = 10.0
+"""Changes go at once and a broken stream is noticed by gRPC: this is only against what nobody thought of."""
 
 _LOCAL = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
 
