@@ -1,4 +1,4 @@
-"""One event loop: wires the pieces, looks ten times a second, and brings about the desired state.
+"""One event loop: wires the pieces, looks eight times a second, and brings about the desired state.
 
     something happens (pidfd, nudge, handler, coordinator, the clock)
       -> look (scan)            what is observed
@@ -52,7 +52,7 @@ class Agent:
 
     def __init__(
         self, identity: node_pb2.NodeHello, served: Own | EveryUsers, coordinator: str, token: str | None,
-        scan_interval_s: float = 0.1, spool_bytes: int = 4 << 20,
+        scan_interval_s: float = 0.125, spool_bytes: int = 4 << 20,
     ) -> None:  # fmt: skip
         self.identity = identity
         self._served = served

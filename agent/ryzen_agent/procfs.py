@@ -53,7 +53,7 @@ def parse_stat(text: bytes) -> Stat:
 
 
 def state_letter(text: bytes) -> str:
-    """Only the state: what the ten-times-a-second scan needs of a stat line."""
+    """Only the state: what the eight-times-a-second scan needs of a stat line."""
     at = text.rindex(b")")
     return chr(text[at + 2])
 

@@ -40,7 +40,7 @@ class AgentSettings(Settings):
     )
     json_logs: bool = Field(default=False, description="log one JSON object a line")
     scan_interval_s: float = Field(
-        default=0.1,
+        default=0.125,
         ge=0.02,
         le=1.0,
         description="between two looks at states and pages; lower costs CPU, higher sees a frozen rank later",

@@ -43,7 +43,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path, monk
     settings = given(file, node_rank="3")
     assert (settings.coordinator, settings.node, settings.node_rank) == ("environment:2", "from-file", 3)
     assert settings.labels == {"rack": "r1"}
-    assert settings.scan_interval_s == 0.1
+    assert settings.scan_interval_s == 0.125
 
 
 def test_labels_in_the_environment_are_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
