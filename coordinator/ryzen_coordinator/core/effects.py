@@ -22,6 +22,7 @@ class WorldFor:
     store: Endpoint
     uniform: bool
     join_id: int
+    resume_at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class DesiredJob:
     exit_code: int = 0
     reason: str = ""
     torchrun_pid: int = 0
+    evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,39 @@ class ProgressSeen(NamedTuple):
     steps_done: int
 
 
+class Collective(NamedTuple):
+    """One entry of a rank's flight recorder: not done, or the newest of its group. `shape`: "Float[33088]"."""
+
+    group: str
+    sequence: int
+    operation: str
+    shape: str = ""
+    done: bool = False
+
+
+class Probe(NamedTuple):
+    """What its agent finds out about a rank of a job that stands still.
+
+    `frozen_s`: for how long stack and vital signs (I/O, page faults, context switches) have been the same. `stack`: id
+    of a text in `JobSeen.stacks`, 0 where it could not be taken. `recorder`: the flight recorder has answered.
+    """
+
+    samples: int = 0
+    age_s: float = 0.0
+    stack: int = 0
+    frozen_s: float = 0.0
+    busy: bool = False
+    in_collective: bool = False
+    wait_channel: str = ""
+    recorder: bool = False
+    collectives: tuple[Collective, ...] = ()
+
+
 class RankSeen(NamedTuple):
-    """One rank process. `exit_code` is negative for a signal and None where it could not be read."""
+    """One rank process. `exit_code` is negative for a signal and None where it could not be read.
+
+    `marks`: (step, collectives begun on the default group when that step began), a few of the newest.
+    """
 
     rank: int
     local_rank: int
@@ -41,6 +72,9 @@ class RankSeen(NamedTuple):
     error_message: str = ""
     attached: bool = False
     progress: ProgressSeen | None = None
+    oom_killed: bool = False
+    marks: tuple[tuple[int, int], ...] = ()
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +108,8 @@ class JobSeen:
     checkpoint_step: int | None = None
     torchrun_pid: int = 0
     torchrun_exit_code: int | None = None
+    stacks: tuple[tuple[int, str], ...] = ()
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def key(self) -> JobKey:

@@ -10,7 +10,18 @@ import math
 import re
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
-from ryzen_coordinator.core.events import Handler, Hello, JobSeen, Life, NodeReport, ProgressSeen, RankSeen, Shape
+from ryzen_coordinator.core.events import (
+    Collective,
+    Handler,
+    Hello,
+    JobSeen,
+    Life,
+    NodeReport,
+    Probe,
+    ProgressSeen,
+    RankSeen,
+    Shape,
+)
 from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -20,6 +31,10 @@ RANKS_MAX = 1 << 18
 NODES_MAX = 1 << 17
 SECTIONS_MAX = 64
 """Of one node: as many names as a beat page holds."""
+STACKS_MAX, STACK_CHARS = 64, 6000
+GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
+COLLECTIVES_MAX, MARKS_MAX = 64, 64
+"""Of one rank."""
 
 _COUNT_MAX = 1 << 62  # the core's arrays are of 64-bit integers with a sign
 _SECONDS_MAX = 1e9
@@ -91,7 +106,13 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         checkpoint_step=min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None,
         torchrun_pid=message.torchrun_pid,
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
+        stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
+        groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
     )
+
+
+def _members(group: pb.Group) -> tuple[int, ...]:
+    return tuple(rank for rank in group.ranks[:GROUP_RANKS_MAX] if rank < RANKS_MAX)
 
 
 def _rank(message: pb.ObservedRank) -> RankSeen:
@@ -110,6 +131,33 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
         _line(message.error_message, 320),
         message.attached,
         _progress(message.progress) if message.HasField("progress") else None,
+        message.oom_killed,
+        tuple((min(m.step, _COUNT_MAX), min(m.collectives, _COUNT_MAX)) for m in message.marks[-MARKS_MAX:]),
+        _probe(message.probe) if message.HasField("probe") else None,
+    )
+
+
+def _probe(message: pb.Probe) -> Probe:
+    return Probe(
+        message.samples,
+        _seconds(message.age_s),
+        message.stack,
+        _seconds(message.frozen_s),
+        message.busy,
+        message.in_collective,
+        _line(message.wait_channel, 64),
+        message.recorder,
+        tuple(_collective(each) for each in message.collectives[:COLLECTIVES_MAX]),
+    )
+
+
+def _collective(message: pb.Collective) -> Collective:
+    return Collective(
+        _line(message.group, 64),
+        min(message.sequence, _COUNT_MAX),
+        _line(message.operation, 64),
+        _line(message.shape, 120),
+        message.done,
     )
 
 
@@ -126,6 +174,10 @@ def _progress(message: pb.Progress) -> ProgressSeen:
 def _seconds(value: float) -> float:
     """A duration; 0 for what is none."""
     return min(value, _SECONDS_MAX) if math.isfinite(value) and value > 0 else 0.0
+
+
+def _lines(text: str) -> str:
+    return "\n".join(_line(line, 200) for line in text[:STACK_CHARS].splitlines())
 
 
 def _line(text: str, length: int) -> str:
@@ -156,6 +208,7 @@ def _desired_job(job: DesiredJob) -> pb.DesiredJob:
         exit_code=job.exit_code,
         reason=job.reason,
         torchrun_pid=job.torchrun_pid,
+        evidence=job.evidence,
     )
     if job.world is not None:
         world = job.world
@@ -167,6 +220,7 @@ def _desired_job(job: DesiredJob) -> pb.DesiredJob:
                 store=pb.Endpoint(host=world.store[0], port=world.store[1]),
                 uniform=world.uniform,
                 join_id=world.join_id,
+                resume_at_most=world.resume_at_most,
             )
         )
     return message

@@ -62,7 +62,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ObservedJob(_message.Message):
-    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code")
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups")
     class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
@@ -90,6 +90,8 @@ class ObservedJob(_message.Message):
     CHECKPOINT_KNOWN_FIELD_NUMBER: _ClassVar[int]
     TORCHRUN_PID_FIELD_NUMBER: _ClassVar[int]
     TORCHRUN_EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     handler: ObservedJob.Handler
@@ -105,7 +107,9 @@ class ObservedJob(_message.Message):
     checkpoint_known: bool
     torchrun_pid: int
     torchrun_exit_code: int
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ...) -> None: ...
+    stacks: _containers.RepeatedCompositeFieldContainer[StackText]
+    groups: _containers.RepeatedCompositeFieldContainer[Group]
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("host", "port")
@@ -137,7 +141,7 @@ class JobShape(_message.Message):
     def __init__(self, min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., ranks_per_node: _Optional[int] = ..., max_restarts: _Optional[int] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ObservedRank(_message.Message):
-    __slots__ = ("rank", "local_rank", "pid", "generation", "life", "process_state", "process_state_s", "exit_code", "killed_by_agent", "ended_ago_s", "error_type", "error_message", "attached", "progress")
+    __slots__ = ("rank", "local_rank", "pid", "generation", "life", "process_state", "process_state_s", "exit_code", "killed_by_agent", "ended_ago_s", "error_type", "error_message", "attached", "progress", "oom_killed", "marks", "probe")
     class Life(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         LIFE_UNSPECIFIED: _ClassVar[ObservedRank.Life]
@@ -162,6 +166,9 @@ class ObservedRank(_message.Message):
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    OOM_KILLED_FIELD_NUMBER: _ClassVar[int]
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     rank: int
     local_rank: int
     pid: int
@@ -176,7 +183,70 @@ class ObservedRank(_message.Message):
     error_message: str
     attached: bool
     progress: Progress
-    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+    oom_killed: bool
+    marks: _containers.RepeatedCompositeFieldContainer[StepMark]
+    probe: Probe
+    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., oom_killed: bool = ..., marks: _Optional[_Iterable[_Union[StepMark, _Mapping]]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+
+class StepMark(_message.Message):
+    __slots__ = ("step", "collectives")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    COLLECTIVES_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    collectives: int
+    def __init__(self, step: _Optional[int] = ..., collectives: _Optional[int] = ...) -> None: ...
+
+class Probe(_message.Message):
+    __slots__ = ("samples", "age_s", "stack", "frozen_s", "busy", "in_collective", "wait_channel", "recorder", "collectives")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_S_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    IN_COLLECTIVE_FIELD_NUMBER: _ClassVar[int]
+    WAIT_CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    RECORDER_FIELD_NUMBER: _ClassVar[int]
+    COLLECTIVES_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    age_s: float
+    stack: int
+    frozen_s: float
+    busy: bool
+    in_collective: bool
+    wait_channel: str
+    recorder: bool
+    collectives: _containers.RepeatedCompositeFieldContainer[Collective]
+    def __init__(self, samples: _Optional[int] = ..., age_s: _Optional[float] = ..., stack: _Optional[int] = ..., frozen_s: _Optional[float] = ..., busy: bool = ..., in_collective: bool = ..., wait_channel: _Optional[str] = ..., recorder: bool = ..., collectives: _Optional[_Iterable[_Union[Collective, _Mapping]]] = ...) -> None: ...
+
+class Collective(_message.Message):
+    __slots__ = ("group", "sequence", "operation", "shape", "done")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    sequence: int
+    operation: str
+    shape: str
+    done: bool
+    def __init__(self, group: _Optional[str] = ..., sequence: _Optional[int] = ..., operation: _Optional[str] = ..., shape: _Optional[str] = ..., done: bool = ...) -> None: ...
+
+class StackText(_message.Message):
+    __slots__ = ("id", "text")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    text: str
+    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("name", "ranks")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "section", "quiet_s", "step_age_s", "tokens", "loss", "grad_norm", "steps_done")
@@ -244,7 +314,7 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., coordinator_session: _Optional[str] = ..., node_phase: _Optional[str] = ..., reason: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[DesiredJob, _Mapping]]] = ..., acked_event_id: _Optional[int] = ...) -> None: ...
 
 class DesiredJob(_message.Message):
-    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid")
+    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid", "evidence")
     class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACE_UNSPECIFIED: _ClassVar[DesiredJob.Place]
@@ -266,6 +336,7 @@ class DesiredJob(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TORCHRUN_PID_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     generation: int
@@ -277,20 +348,23 @@ class DesiredJob(_message.Message):
     exit_code: int
     reason: str
     torchrun_pid: int
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ...) -> None: ...
+    evidence: bool
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ...) -> None: ...
 
 class World(_message.Message):
-    __slots__ = ("generation", "nodes", "group_rank", "store", "uniform", "join_id")
+    __slots__ = ("generation", "nodes", "group_rank", "store", "uniform", "join_id", "resume_at_most")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     GROUP_RANK_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     UNIFORM_FIELD_NUMBER: _ClassVar[int]
     JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUME_AT_MOST_FIELD_NUMBER: _ClassVar[int]
     generation: int
     nodes: _containers.RepeatedScalarFieldContainer[str]
     group_rank: int
     store: Endpoint
     uniform: bool
     join_id: int
-    def __init__(self, generation: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., group_rank: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., uniform: bool = ..., join_id: _Optional[int] = ...) -> None: ...
+    resume_at_most: int
+    def __init__(self, generation: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., group_rank: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., uniform: bool = ..., join_id: _Optional[int] = ..., resume_at_most: _Optional[int] = ...) -> None: ...

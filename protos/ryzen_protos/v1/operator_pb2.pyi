@@ -113,7 +113,7 @@ class IncidentList(_message.Message):
     def __init__(self, incidents: _Optional[_Iterable[_Union[Incident, _Mapping]]] = ...) -> None: ...
 
 class Incident(_message.Message):
-    __slots__ = ("id", "run_id", "state", "opened_unix_s", "generation", "new_generation", "verdict", "stages_s", "timeline", "evidence", "step", "resumed_step")
+    __slots__ = ("id", "run_id", "state", "opened_unix_s", "generation", "new_generation", "verdict", "stages_s", "timeline", "evidence", "step", "resumed_step", "considered", "stacks", "ranks", "resume_at_most")
     class StagesSEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,10 @@ class Incident(_message.Message):
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     RESUMED_STEP_FIELD_NUMBER: _ClassVar[int]
+    CONSIDERED_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_AT_MOST_FIELD_NUMBER: _ClassVar[int]
     id: int
     run_id: str
     state: str
@@ -145,23 +149,55 @@ class Incident(_message.Message):
     evidence: _containers.RepeatedScalarFieldContainer[str]
     step: int
     resumed_step: int
-    def __init__(self, id: _Optional[int] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., opened_unix_s: _Optional[float] = ..., generation: _Optional[int] = ..., new_generation: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., stages_s: _Optional[_Mapping[str, float]] = ..., timeline: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., resumed_step: _Optional[int] = ...) -> None: ...
+    considered: _containers.RepeatedScalarFieldContainer[str]
+    stacks: _containers.RepeatedCompositeFieldContainer[StackGroup]
+    ranks: _containers.RepeatedCompositeFieldContainer[RankMoment]
+    resume_at_most: int
+    def __init__(self, id: _Optional[int] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., opened_unix_s: _Optional[float] = ..., generation: _Optional[int] = ..., new_generation: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., stages_s: _Optional[_Mapping[str, float]] = ..., timeline: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., resumed_step: _Optional[int] = ..., considered: _Optional[_Iterable[str]] = ..., stacks: _Optional[_Iterable[_Union[StackGroup, _Mapping]]] = ..., ranks: _Optional[_Iterable[_Union[RankMoment, _Mapping]]] = ..., resume_at_most: _Optional[int] = ...) -> None: ...
+
+class StackGroup(_message.Message):
+    __slots__ = ("text", "ranks")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, text: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RankMoment(_message.Message):
+    __slots__ = ("rank", "node", "step", "section", "quiet_s", "state", "collective")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SECTION_FIELD_NUMBER: _ClassVar[int]
+    QUIET_S_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COLLECTIVE_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    node: str
+    step: int
+    section: str
+    quiet_s: float
+    state: str
+    collective: str
+    def __init__(self, rank: _Optional[int] = ..., node: _Optional[str] = ..., step: _Optional[int] = ..., section: _Optional[str] = ..., quiet_s: _Optional[float] = ..., state: _Optional[str] = ..., collective: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("fault_class", "ranks", "nodes", "action", "reason", "confidence")
+    __slots__ = ("fault_class", "ranks", "nodes", "action", "reason", "confidence", "advice")
     FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
     fault_class: str
     ranks: _containers.RepeatedScalarFieldContainer[int]
     nodes: _containers.RepeatedScalarFieldContainer[str]
     action: str
     reason: str
     confidence: str
-    def __init__(self, fault_class: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ..., nodes: _Optional[_Iterable[str]] = ..., action: _Optional[str] = ..., reason: _Optional[str] = ..., confidence: _Optional[str] = ...) -> None: ...
+    advice: str
+    def __init__(self, fault_class: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ..., nodes: _Optional[_Iterable[str]] = ..., action: _Optional[str] = ..., reason: _Optional[str] = ..., confidence: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
     __slots__ = ("node", "reason")
