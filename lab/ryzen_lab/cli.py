@@ -20,6 +20,7 @@ from ryzen_lab.bench import beat, document, footprint, spine
 from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
+from ryzen_lab.soak import Soak, SoakSettings, writer
 from ryzen_lab.summary import table
 from ryzen_lab.trial import run_trials
 from ryzen_protos.settings import SettingsError, fail, load
@@ -50,6 +51,7 @@ def trial(
     return_after: Annotated[float | None, typer.Option(help="Seconds until what was killed is back.")] = None,
     script: Annotated[str | None, typer.Option(help="Any training script; its arguments follow --.")] = None,
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
+    stall_floor_s: Annotated[float | None, typer.Option(help="The coordinator's RYZEN_STALL_FLOOR_S.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Limit of the whole trial (default 300).")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many trials; OUT has one line of JSON for each.")] = 1,
@@ -106,6 +108,38 @@ def demo(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if equal else 1)
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float | None, typer.Option(help="How long (default 60).")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of the job (default 2).")] = None,
+    ranks_per_node: Annotated[int | None, typer.Option(help="Ranks on each (default 2).")] = None,
+    evaluation_every_s: Annotated[float | None, typer.Option(help="Between two evaluations (default 300).")] = None,
+    evaluation_s: Annotated[float | None, typer.Option(help="Seconds of each; 0: none (default 30).")] = None,
+    contention: Annotated[int | None, typer.Option(help="Most busy processes beside it (default 2).")] = None,
+    stall_floor_s: Annotated[float | None, typer.Option(help="The coordinator's RYZEN_STALL_FLOOR_S.")] = None,
+    script: Annotated[str | None, typer.Option(help="A script that ends only later; its arguments follow --.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the moments.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Keep all logs in this folder.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Written anew each minute.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="After --: arguments of the script.")] = None,
+) -> None:
+    """Train without a fault under unpleasant conditions; the right number of actions is none (else exit 1)."""
+    flags = {key: value for key, value in locals().items() if key not in ("json_", "arguments")}
+    try:
+        settings = load(SoakSettings, {**flags, "arguments": tuple(arguments or ()) or None})
+        write = writer(json_)
+        result = _run(Soak(settings, write).run())
+    except (SettingsError, UsageError) as error:
+        fail(str(error))
+    except LabError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    write(result)
+    if json_ is None or str(json_) == "-":
+        typer.echo(json.dumps(result, indent=2))
+    raise typer.Exit(1 if result["false_actions"] else 0)
 
 
 class Part(StrEnum):

@@ -26,6 +26,7 @@ from ryzen_lab import leftovers
 from ryzen_lab.errors import LabError, NeverHappened
 from ryzen_lab.observer import Observer
 from ryzen_lab.record import Service
+from ryzen_lab.relay import Relay
 
 RUN_ID = "lab"
 START_S_MAX = 60.0
@@ -48,7 +49,10 @@ class Layout:
     min_nodes: int | None = None
     rdzv: str = "ryzen"
     bare: bool = False  # torchrun alone
-    environment: dict[str, str] = field(default_factory=dict)
+    steps: int = 0  # of the whole run, as far as the lab knows
+    relays: bool = False  # each agent reaches the coordinator by way of one, which can be cut
+    environment: dict[str, str] = field(default_factory=dict)  # of the torchruns
+    coordinator_environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -62,6 +66,7 @@ class Node:
     folder: Path
     agent: Service | None = None
     torchrun: Service | None = None
+    relay: Relay | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -93,13 +98,18 @@ class Cluster:
         size = log.stat().st_size if log.exists() else 0
         command = [_program("ryzen-coordinator"), "serve", "--listen", self.address]
         command += ["--journal", str(self.folder / "coordinator.sqlite")]
-        self.coordinator = self._spawn("coordinator", "", command, log, {})
+        self.coordinator = self._spawn("coordinator", "", command, log, self.layout.coordinator_environment)
         self.address = await self._announced(log, size)
+        for node in self.nodes if self.layout.relays else ():
+            if node.relay is None:
+                node.relay = Relay(lambda: self.address)
+                await node.relay.start()
 
     def start_agent(self, node: Node) -> None:
         node.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [_program("ryzen-agent"), "--node-rank", str(node.index), "--node", node.name]
-        command += ["--coordinator", self.address, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
+        coordinator = node.relay.address if node.relay is not None else self.address
+        command += ["--coordinator", coordinator, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
         environment = {"RYZEN_RUN_DIR": str(node.run_dir)}
         node.agent = self._spawn("agent", node.name, command, node.folder / "agent.log", environment)
 
@@ -127,6 +137,19 @@ class Cluster:
 
     # ------------------------------------------------------------ end
 
+    def start_helper(self, command: Sequence[str]) -> int:
+        """A process that is no part of the cluster and ends with it; its pid."""
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
+        environment = {**clean_environment(), leftovers.VARIABLE: self.lab_id}
+        popen = subprocess.Popen([*launcher, *command], stdin=subprocess.DEVNULL, env=environment)
+        self._popen[popen.pid] = popen
+        return popen.pid
+
+    def end_helper(self, pid: int) -> None:
+        popen = self._popen.pop(pid)
+        popen.kill()
+        popen.wait()
+
     def processes_of_node(self, node: Node) -> list[int]:
         """Agent first, so that it cannot report the rest; then torchrun, the ranks, and what they started."""
         services = [each.pid for each in (node.agent, node.torchrun) if each is not None and each.died_ns is None]
@@ -149,6 +172,9 @@ class Cluster:
             pass  # the next line does not ask
         finally:
             leftovers.end_all(self.lab_id)
+            for node in self.nodes:
+                if node.relay is not None:
+                    node.relay.stop()
             for held in self._held:
                 held.close()
 

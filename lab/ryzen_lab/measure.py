@@ -5,15 +5,16 @@
                      |------- stop -------|- rendezvous -|- start -|- restore -|- first_step -|
 
 - detect: until the first message about the fault has arrived from the coordinator's stream of incidents.
-- blame: from there until a message carries a verdict. It runs beside stop.
-- stop: from detection until the last rank of the old world is dead.
+- blame: from there until a message carries a verdict that acts, else any verdict. It runs beside stop.
+- stop: from when the fault was known until the last rank of the old world is dead.
 - rendezvous: until the last rank of the new world has been exec'd. The kernel counts that in ticks of 10 ms.
 - start: until the last of them has imported torch.
 - restore: until the last of them has loaded an optimizer state (0 where none is loaded).
 - first_step: until the first optimizer step of the new world.
 
 `known_to_exec_s` is what the control path costs: from the moment the fault was known until the last new exec. It
-was known with the first message; only of a lost node, with the verdict: until then its peers had failed, no more.
+was known with the first message; of a lost node, a hang and the like with the verdict: until then some ranks had
+failed or were silent, no more.
 Without a coordinator's word (stock c10d, bare torchrun) detection is the first death of a process that the fault
 itself did not strike.
 """
@@ -27,6 +28,10 @@ from typing import Any
 from ryzen_lab.record import TICK_S, Rank, Record, Service
 from ryzen_protos.v1 import operator_pb2
 
+ACTING = ("restart", "rollback", "evict", "stop")
+"""Actions that interrupt training; the others are `none` and `advise`."""
+_KNOWN_AT_ONCE = ("exit", "oom")
+_NODE_RETURNS = ("node-kill", "node-stop")
 STAGES = ("detect", "blame", "stop", "rendezvous", "start", "restore", "first_step")
 
 
@@ -42,6 +47,8 @@ class Moments:
     imported: int | None
     restored: int | None
     recovered: int | None
+    known: int | None
+    """The verdict; of an end that the kernel tells, the first message."""
 
 
 def moments(record: Record) -> Moments | None:
@@ -54,32 +61,36 @@ def moments(record: Record) -> Moments | None:
     recovered = min(firsts, default=None)
     new = [each for each in record.ranks if each.exec_ns > fault and recovered and _alive_at(each, recovered)]
     told = _told(record, fault)
-    verdicts = [at for at, each in told if each.verdict.fault_class]
+    decided = [(at, each) for at, each in told if each.verdict.fault_class]
+    decided = [(at, each) for at, each in decided if each.verdict.action in ACTING] or decided
+    verdict = decided[0][0] if decided else None
+    at_once = not decided or decided[0][1].verdict.fault_class in _KNOWN_AT_ONCE
     detected = told[0][0] if told else _first_innocent_death(record, old, fault)
     deaths = [each.died_ns for each in old]
     return Moments(
         fault=fault,
         detected=detected,
-        verdict=verdicts[0] if verdicts else None,
+        verdict=verdict,
         stopped=max((each for each in deaths if each), default=None) if recovered and all(deaths) else None,
         execed=max((each.exec_ns for each in new), default=None),
         imported=max((each.torch_ns for each in new if each.torch_ns), default=None),
         restored=max((each.restored_ns for each in new if each.restored_ns), default=None),
         recovered=recovered,
+        known=detected if at_once else verdict,
     )
 
 
 def stages(at: Moments) -> dict[str, float | None]:
     """Seconds of each stage; None where a moment is missing. A stage that began before the one before it ended
     counts from that end."""
-    stopped = _later(at.stopped, at.detected)
+    stopped = _later(at.stopped, at.known)
     execed = _later(at.execed, stopped)
     imported = _later(at.imported, execed)
     restored = _later(at.restored, imported) if at.restored else imported
     return {
         "detect": _seconds(at.fault, at.detected),
         "blame": _seconds(at.detected, at.verdict),
-        "stop": _seconds(at.detected, stopped),
+        "stop": _seconds(at.known, stopped),
         "rendezvous": _seconds(stopped, execed),
         "start": _seconds(execed, imported),
         "restore": _seconds(imported, restored),
@@ -91,22 +102,22 @@ def figures(record: Record) -> dict[str, Any]:
     """The measured part of a trial's result (lab contract), without what only the trial itself knows."""
     at = moments(record)
     told = _told(record, at.fault) if at else []
-    incidents = _last_words(told)
+    incidents = [each for each in _last_words(told) if each.verdict.fault_class]
+    named = (acting(incidents) or incidents)[:1]
     digest, agree = state_digest(record)
-    lost_node = bool(incidents) and incidents[0].verdict.fault_class == "node_lost"
-    known = (at.verdict if lost_node else at.detected) if at else None
     return {
+        "suspected_s": _seconds(at.fault, at.detected) if at else None,
         "detected_s": _seconds(at.fault, at.verdict or at.detected) if at else None,
-        "verdict": _verdict(incidents[0]) if incidents else None,
-        "incidents": [_in_words(each) for each in incidents],
+        "verdict": _verdict(named[0]) if named else None,
+        "incidents": [in_words(each) for each in incidents],
         "stages_s": stages(at) if at and at.recovered else {},
         "recovered_s": _seconds(at.fault, at.recovered) if at else None,
-        "known_to_exec_s": _seconds(known, at.execed) if at else None,
+        "known_to_exec_s": _seconds(at.known, at.execed) if at else None,
         "steps_lost": steps_lost(record),
         "generations": generations(record),
         "evicted": evicted(record),
         "world": world(record),
-        "false_actions": len(false_actions(record)),
+        "false_actions": len(false_actions(record)) + len(false_verdicts(record)),
         "false_deaths": false_actions(record),
         "final_step": record.step(),
         "state_digest": digest,
@@ -178,6 +189,22 @@ def false_actions(record: Record) -> list[str]:
     return found
 
 
+def false_verdicts(record: Record) -> list[operator_pb2.Incident]:
+    """Incidents in which the coordinator acted although nothing that was done needed it."""
+    innocent = not any(each.interrupts for each in record.injections)
+    return acting(last_messages(record)) if innocent else []
+
+
+def acting(incidents: list[operator_pb2.Incident]) -> list[operator_pb2.Incident]:
+    """Those whose verdict interrupts training."""
+    return [each for each in incidents if each.verdict.action in ACTING]
+
+
+def last_messages(record: Record) -> list[operator_pb2.Incident]:
+    """The last word about each incident, in the order in which they were opened."""
+    return _last_words(record.incidents)
+
+
 def state_digest(record: Record) -> tuple[str | None, bool]:
     """Digest of the final parameters and whether all ranks hold the same. Sharded parameters: over all ranks."""
     final = {each.rank: each for each in record.ranks if each.finished and each.digest}
@@ -201,8 +228,7 @@ def _told(record: Record, fault: int) -> list[tuple[int, operator_pb2.Incident]]
 
 
 def _last_words(told: list[tuple[int, operator_pb2.Incident]]) -> list[operator_pb2.Incident]:
-    """The last message about each incident that has a verdict, in the order in which they were opened."""
-    last = {each.id: each for _at, each in told if each.verdict.fault_class}
+    last = {each.id: each for _at, each in told}
     return [each for _id, each in sorted(last.items())]
 
 
@@ -216,7 +242,7 @@ def _verdict(incident: operator_pb2.Incident) -> dict[str, Any]:
     }
 
 
-def _in_words(incident: operator_pb2.Incident) -> dict[str, Any]:
+def in_words(incident: operator_pb2.Incident) -> dict[str, Any]:
     """An incident as the coordinator told it: not measured, for people who ask why."""
     return {
         **_verdict(incident),
@@ -237,7 +263,7 @@ def _first_innocent_death(record: Record, old: list[Rank], fault: int) -> int | 
 def _recoveries(record: Record) -> list[tuple[int, int]]:
     """From each fault that must interrupt, and each return of a node, to the first step of a world after it."""
     begins = [each.at_ns for each in record.injections if each.interrupts]
-    begins += [at for at, what, _node in record.returns if what == "node-kill"]
+    begins += [at for at, what, _node in record.returns if what in _NODE_RETURNS]
     return [(begin, _first_step_after(record, begin)) for begin in begins]
 
 

@@ -157,7 +157,9 @@ def _apply(rank: Rank, message: dict[str, Any]) -> None:
         rank.steps.append((at_ns, message["step"]))
         rank.step_source = message["source"]
     elif kind == "fault":
-        rank.struck_ns = at_ns
+        rank.struck_ns, rank.struck_where = at_ns, message["where"]
+    elif kind == "resumed":
+        rank.resumed_ns = at_ns
     elif kind == "torch":
         rank.torch_ns = at_ns
     elif kind == "restored":

@@ -33,6 +33,8 @@ class Rank:
     torch_ns: int | None = None  # the optimizer module is loaded
     restored_ns: int | None = None  # last optimizer state loaded before the first step
     struck_ns: int | None = None  # a fault that the lab ordered has begun
+    struck_where: str = ""
+    resumed_ns: int | None = None  # what was ordered, and was innocent, is over
     steps: list[tuple[int, int]] = field(default_factory=list)  # when, which (absolute, 1 is the first)
     step_source: str = ""  # optimizer, ryzen_trainer or count
     died_ns: int | None = None
@@ -70,6 +72,7 @@ class Injection:
     rank: int | None = None
     node: str | None = None
     pids: list[int] = field(default_factory=list)
+    where: str = ""  # the place in the script, where there is one
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ class Record:
 
 
 Listener = Callable[[str, object], None]
-"""Called with the kind of each event (born, torch, restored, step, fault, finished, died, service, incident,
+"""Called with the kind of each event (born, torch, restored, step, fault, resumed, finished, died, service, incident,
 injected, returned) and its object, right after it was recorded."""
 
 

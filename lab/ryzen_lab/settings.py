@@ -45,6 +45,8 @@ class TrialSettings(Settings):
     arguments: tuple[str, ...] = ()
     compare: bool = True
     """Two runs of a foreign script beforehand, to learn whether its digests compare."""
+    stall_floor_s: Annotated[float, Field(gt=0)] | None = None
+    """The coordinator's stall floor; None: the product's own default. A lower one is stated in the result."""
     seed: int | None = None
     """Decides moment, victim and place of the fault; None: random."""
     logs: Path | None = None

@@ -102,7 +102,7 @@ class Trial:
                     cluster.keep_logs(self.settings.logs)
 
     def _layout(self) -> Layout:
-        settings = self.settings
+        settings, floor = self.settings, self.settings.stall_floor_s
         return Layout(
             nodes=settings.nodes,
             ranks_per_node=settings.ranks_per_node,
@@ -111,6 +111,9 @@ class Trial:
             min_nodes=settings.min_nodes,
             rdzv=settings.rdzv,
             bare=settings.bare,
+            steps=settings.steps,
+            relays=any(each.kind == "partition" for each in self.faults),
+            coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},
         )
 
     async def _run(self, cluster: Cluster) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class Trial:
             "exit_code": next((code for code in codes if code), 0),
             "torchrun_exit_codes": exits,
             "end_s": _end_s(cluster),
+            "stall_floor_s": self.settings.stall_floor_s,
             "load_average": round(load, 2),
             "cpus": os.cpu_count(),
         }
@@ -189,8 +193,10 @@ class Trial:
                     "rank": injection.rank,
                     "node": injection.node,
                     "at_step": injection.at_step,
+                    **({"where": injection.where} if injection.where else {}),
                 }
             )
+            self._tasks.append(asyncio.get_running_loop().create_task(fault.go_on(cluster, aim)))
             after_s = self.settings.return_after if self.settings.return_after is not None else fault.return_after_s
             if after_s is not None:
                 back = self._bring_back(cluster, fault, aim, after_s)
@@ -206,10 +212,11 @@ class Trial:
         for fault in self.faults:
             aim = Aim(self.chance)
             if fault.target is Target.RANK:
+                chosen = bool(ranks)
                 number = ranks.pop(0) if ranks else self.chance.choice(sorted(current))
                 if number not in current:
                     raise LabError(f"rank {number} is not alive at the moment of the fault")
-                aim = Aim(self.chance, rank=current.pop(number))  # two faults strike two ranks
+                aim = Aim(self.chance, rank=current.pop(number), chosen=chosen)  # two faults strike two ranks
             elif fault.target is Target.NODE:
                 name = nodes.pop(0) if nodes else self.chance.choice(members)
                 aim = Aim(self.chance, node=cluster.node(name if name.startswith("node-") else f"node-{name}"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ryzen_lab.errors import UsageError
 from ryzen_lab.faults.base import Aim, Fault
-from ryzen_lab.faults.injected import Exit
-from ryzen_lab.faults.signals import AgentKill, CoordinatorKill, Kill, NodeKill, Stop
+from ryzen_lab.faults.injected import Backward, Deadlock, Exit, Gil, Loader, Save, Skip, Spin
+from ryzen_lab.faults.innocent import Partition, Pause
+from ryzen_lab.faults.signals import AgentKill, CoordinatorKill, Kill, NodeKill, NodeStop, Stop
 
 __all__ = ["KINDS", "Aim", "Fault", "parse"]
 
@@ -15,9 +16,19 @@ KINDS: dict[str, type[Fault]] = {
     "kill": Kill,
     "exit": Exit,
     "stop": Stop,
+    "spin": Spin,
+    "gil": Gil,
+    "backward": Backward,
+    "loader": Loader,
+    "save": Save,
+    "deadlock": Deadlock,
+    "skip": Skip,
+    "pause": Pause,
     "node-kill": NodeKill,
+    "node-stop": NodeStop,
     "agent-kill": AgentKill,
     "coordinator-kill": CoordinatorKill,
+    "partition": Partition,
 }
 
 

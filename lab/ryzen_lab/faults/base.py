@@ -26,6 +26,8 @@ class Aim:
     chance: random.Random
     rank: Rank | None = None
     node: Node | None = None
+    chosen: bool = False
+    """The user named it; else a kind that needs a rank of some sort may take another one."""
 
 
 class Fault(ABC):
@@ -42,10 +44,13 @@ class Fault(ABC):
     async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
         """Do it, and tell when it was done (CLOCK_MONOTONIC, right before it struck)."""
 
+    async def go_on(self, cluster: Cluster, aim: Aim) -> None:  # noqa: B027 - most kinds are done at once
+        """What is left to do after the injection, beside the trial. Ended with it."""
+
     async def bring_back(self, cluster: Cluster, aim: Aim) -> None:  # noqa: B027 - most kinds have nothing to bring
         """Start again what was killed."""
 
-    def done(self, cluster: Cluster, aim: Aim, pids: list[int], at_ns: int | None = None) -> Injection:
+    def done(self, cluster: Cluster, aim: Aim, pids: list[int], at_ns: int | None = None, where: str = "") -> Injection:
         """The record of it."""
         rank, node = aim.rank, aim.node
         return Injection(
@@ -56,4 +61,5 @@ class Fault(ABC):
             rank=rank.rank if rank is not None else None,
             node=rank.node if rank is not None else node.name if node is not None else None,
             pids=pids,
+            where=where,
         )

@@ -61,6 +61,28 @@ class NodeKill(Fault):
         cluster.start_torchrun(aim.node)
 
 
+class NodeStop(Fault):
+    """SIGSTOP of everything on a node: a virtual machine that is paused, and comes back in the past."""
+
+    kind = "node-stop"
+    target = Target.NODE
+    return_after_s = 6.0
+
+    def __init__(self) -> None:
+        self._stopped: list[int] = []
+
+    async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
+        if aim.node is None:
+            raise LabError("node-stop needs a node")
+        self._stopped = cluster.processes_of_node(aim.node)
+        injection = self.done(cluster, aim, list(self._stopped))
+        _signal(self._stopped, signal.SIGSTOP)
+        return injection
+
+    async def bring_back(self, cluster: Cluster, aim: Aim) -> None:  # noqa: ARG002 - it knows whom it stopped
+        _signal(self._stopped, signal.SIGCONT)
+
+
 class AgentKill(Fault):
     """SIGKILL a node's agent; its supervisor starts it again later. Training must not notice."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -27,12 +28,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-TARGET = "torch.optim.optimizer"
 _FRAMES_UP_MAX = 12
-
-
-class InjectedError(RuntimeError):
-    """What the lab's `exit` raises."""
 
 
 class Channel:
@@ -88,6 +84,8 @@ class Hook:
         self.made_state = False  # by a step that trained nothing, and not replaced by a restored one since
         self.before_step: Callable[[], None] | None = None
         self.after_step: Callable[[], None] | None = None
+        self.group: Any = None  # of all ranks, used by nothing but the fault `deadlock`
+        self.linger_s = 0.0
 
     def install(self, module: ModuleType) -> None:
         """`torch.optim.optimizer` is loaded: register with it."""
@@ -105,6 +103,18 @@ class Hook:
             return result
 
         optimizer.load_state_dict = load_state_dict
+
+    def install_group(self, module: Any) -> None:
+        """`torch.distributed` is loading: every script makes one more group of all ranks, whatever the trial is."""
+        initialise = module.init_process_group
+
+        @functools.wraps(initialise)
+        def init_process_group(*args: Any, **kwargs: Any) -> None:
+            initialise(*args, **kwargs)
+            if os.getpid() == self.pid and module.get_world_size() > 1:
+                self.group = module.new_group()
+
+        module.init_process_group = init_process_group
 
     def _pre(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if self.before_step is not None and os.getpid() == self.pid and not self._is_other(optimizer):
@@ -125,9 +135,14 @@ class Hook:
             self.base = self._first_step(optimizer) - 1
         self.channel.send("step", step=self.base + self.count, source=self.source)
         for order in self.channel.orders():
-            ORDERS[order["do"]](self, order)
+            self._obey(order)
         if self.after_step is not None:
             self.after_step()
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        from ryzen_lab_orders import ORDERS  # type: ignore[import-not-found]  # beside this file, on PYTHONPATH
+
+        ORDERS[order["do"]](self, order)
 
     def _is_other(self, optimizer: Any) -> bool:
         """A second optimizer of the script: digested, but its steps are not counted."""
@@ -151,6 +166,8 @@ class Hook:
         digest, sharded = digest_of(self.optimizers)
         step = None if self.base is None else self.base + self.count
         self.channel.send("finished", step=step, digest=digest, sharded=sharded)
+        if self.linger_s:
+            time.sleep(self.linger_s)
 
 
 def digest_of(optimizers: list[Any]) -> tuple[str | None, bool]:
@@ -198,39 +215,11 @@ def _step_of_beat_page() -> int | None:
     return progress.step if progress is not None else None
 
 
-def _order_raise(hook: Hook, order: dict[str, Any]) -> None:
-    """Raise in the main thread: before or after the optimizer, or at the n-th module call of the next step."""
-
-    def fail() -> None:
-        hook.channel.send("fault")
-        raise InjectedError(order["message"])
-
-    if order["where"] == "before_step":
-        hook.before_step = fail
-    elif order["where"] == "after_step":
-        hook.after_step = fail
-    else:
-        left = order["calls"]
-
-        def at_call(_module: Any, _args: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left <= 0:
-                fail()
-
-        sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook(at_call)
-        hook.before_step = fail  # a step with fewer module calls than that fails at its end
-
-
-ORDERS: dict[str, Callable[[Hook, dict[str, Any]], None]] = {"raise": _order_raise}
-"""What the lab may order a rank to do. Later kinds of fault are further entries."""
-
-
 class _Finder:
-    """Calls `hook.install` once, right after the target module is loaded."""
+    """Calls each of `installs` once, right after the module that it is for is loaded."""
 
-    def __init__(self, hook: Hook) -> None:
-        self._hook = hook
+    def __init__(self, installs: dict[str, Callable[[ModuleType], None]]) -> None:
+        self._installs = installs
 
     def find_spec(
         self,
@@ -238,17 +227,17 @@ class _Finder:
         path: Sequence[str] | None = None,  # noqa: ARG002 - the protocol of importlib
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if name != TARGET:
+        install = self._installs.pop(name, None)
+        if install is None:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)  # comes here again, where it is no longer listed
         if spec is None or spec.loader is None:
             return None
         load = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            self._hook.install(module)
+            install(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -281,4 +270,8 @@ def start() -> None:
     )
     hook = Hook(channel)
     atexit.register(hook.finish)
-    sys.meta_path.insert(0, _Finder(hook))
+    modules: dict[str, Callable[[ModuleType], None]] = {
+        "torch.optim.optimizer": hook.install,
+        "torch.distributed.distributed_c10d": hook.install_group,
+    }
+    sys.meta_path.insert(0, _Finder(modules))

@@ -106,7 +106,34 @@ def test_a_rank_that_dies_before_any_fault_is_a_false_action() -> None:
 def test_a_rank_that_dies_of_a_fault_which_must_not_interrupt_is_a_false_action() -> None:
     record = crash_and_recovery()
     record.injections = [Injection("agent-kill", FAULT, 25, interrupts=False, node="node-1", pids=[999])]
-    assert measure.figures(record)["false_actions"] == 4
+    assert len(measure.false_actions(record)) == 4
+
+
+def test_a_verdict_that_acts_on_what_needed_no_action_is_a_false_action_and_advice_is_none() -> None:
+    record = crash_and_recovery()
+    record.injections = [Injection("pause", FAULT, 25, interrupts=False, rank=0, node="node-0", pids=[100])]
+    record.ranks = [each for each in record.ranks if each.generation == 2]
+    assert measure.figures(record)["false_actions"] == 1
+    record.incidents[-1][1].verdict.action = "advise"
+    assert measure.figures(record)["false_actions"] == 0
+
+
+def test_what_was_only_advised_at_first_counts_as_detected_when_it_is_acted_on() -> None:
+    record = crash_and_recovery()
+    advised, acted = incident(100.05, "hang"), incident(100.15, "hang")
+    advised[1].verdict.action = "advise"
+    record.incidents = [incident(100.02), advised, acted]
+    figures = measure.figures(record)
+    assert (figures["suspected_s"], figures["detected_s"]) == (pytest.approx(0.02), pytest.approx(0.15))
+    assert figures["stages_s"]["blame"] == pytest.approx(0.13)
+    assert figures["known_to_exec_s"] == pytest.approx(0.18)
+
+
+def test_the_verdict_is_that_of_the_first_incident_that_was_acted_on() -> None:
+    record = crash_and_recovery()
+    record.incidents = [incident(100.05, "slow", 1), incident(100.15, "hang", 2)]
+    record.incidents[0][1].verdict.action = "advise"
+    assert measure.figures(record)["verdict"]["class"] == "hang"
 
 
 def test_a_torchrun_that_leaves_with_an_error_is_a_false_action_and_the_end_of_the_job_is_none() -> None:
