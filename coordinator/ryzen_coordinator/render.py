@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -69,7 +69,7 @@ def incidents(messages: Iterable[pb.Incident]) -> RenderableType:
 
 
 def incident(message: pb.Incident) -> RenderableType:
-    """One incident whole: verdict, evidence, timeline, stages."""
+    """One incident whole: verdict, advice, evidence, where the ranks were, what else it might have been, timeline."""
     verdict = message.verdict
     lines = [
         f"incident {message.id} of {message.run_id}, {message.state}, generation {message.generation}"
@@ -80,12 +80,44 @@ def incident(message: pb.Incident) -> RenderableType:
     if message.HasField("step"):
         resumed = f", resumed at {message.resumed_step}" if message.HasField("resumed_step") else ""
         lines.append(f"struck at step {message.step}{resumed}")
+    if message.HasField("resume_at_most"):
+        lines.append(f"checkpoints above step {message.resume_at_most} are tainted")
+    if verdict.advice:
+        lines.append(f"advice: {verdict.advice}")
     stages = _table(*(name.replace("_", " ") for name in STAGES))
     stages.add_row(*(f"{message.stages_s[name]:.3f} s" if name in message.stages_s else "-" for name in STAGES))
-    evidence = [f"  · {line}" for line in message.evidence]
-    timeline = [f"  {line}" for line in message.timeline]
-    text = [*lines, "evidence", *evidence, "timeline", *timeline]
-    return Group(Text("\n".join(text)), stages)
+    blocks: list[RenderableType] = [
+        Text("\n".join([*lines, "evidence", *(f"  · {line}" for line in message.evidence)]))
+    ]
+    if message.ranks:
+        blocks += [Text("where the ranks were"), Padding(_moments(message.ranks), (0, 0, 0, 2))]
+    for stack in message.stacks:
+        frames = "\n".join(f"    {line}" for line in stack.text.splitlines())
+        blocks.append(Text(f"{len(stack.ranks)} × {_numbers(stack.ranks)}\n{frames}"))
+    if message.considered:
+        blocks.append(Text("\n".join(["also considered", *(f"  · {line}" for line in message.considered)])))
+    blocks.append(Text("\n".join(["timeline", *(f"  {line}" for line in message.timeline)])))
+    return Group(*blocks, stages)
+
+
+def _moments(messages: Iterable[pb.RankMoment]) -> Table:
+    table = _table("rank", "node", "step", "section", "quiet", "process", "in collective")
+    for each in messages:
+        step = str(each.step) if each.step >= 0 else "-"
+        quiet = f"{each.quiet_s:.2f} s"
+        table.add_row(str(each.rank), each.node, step, each.section or "-", quiet, each.state, each.collective or "-")
+    return table
+
+
+def _numbers(ranks: Sequence[int]) -> str:
+    """0, 1, 2, 5 as "rank 0-2, 5"."""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return "rank " + ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def total_s(message: pb.Incident) -> float:

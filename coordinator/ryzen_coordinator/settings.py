@@ -13,6 +13,7 @@ from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
 from ryzen_protos import settings as base
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
+REPLAY_BYTES = 256 << 20
 
 Seconds = Annotated[float, Field(gt=0, le=86400 * 30)]
 _DEFAULT = CoreSettings()
@@ -27,6 +28,11 @@ class ServeSettings(base.Settings):
     )
     token_file: Path | None = Field(None, description="File with the node, operator and read tokens.")
     state_dir: Path = Field(default_factory=lambda: default_state_dir(), description="Folder for journal and tokens.")
+    replay_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = Field(
+        REPLAY_BYTES, description="Disk for the log of inputs beside the journal, for `replay`; 0 switches it off."
+    )
+    """Too low, what led to a decision is gone when somebody asks (2,048 nodes fill 256 MiB in about 40 minutes, 64 in a
+    day); beyond the disk's room, the log ends with a warning and the journal's commits fail, too."""
     json_logs: bool = Field(False, description="Log lines as JSON.")
 
     lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s
@@ -37,10 +43,12 @@ class ServeSettings(base.Settings):
     gap_margin_s: Annotated[float, Field(ge=0.1, le=3600)] = _DEFAULT.gap_margin_s
     gap_unknown_s: Seconds = _DEFAULT.gap_unknown_s
     stall_floor_s: Seconds = _DEFAULT.stall_floor_s
+    frozen_stack_s: Seconds = _DEFAULT.frozen_stack_s
     restart_budget: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULT.restart_budget
     fruitless_generations: Annotated[int, Field(ge=1, le=1000)] = _DEFAULT.fruitless_generations
     grow: Grow = _DEFAULT.grow
     hang_mode: Mode = _DEFAULT.hang_mode
+    desync_mode: Mode = _DEFAULT.desync_mode
     node_loss_mode: Mode = _DEFAULT.node_loss_mode
 
     def journal_path(self) -> Path:

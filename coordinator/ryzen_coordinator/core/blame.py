@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
-FaultClass: TypeAlias = Literal["exit", "oom", "hang", "node_lost", "network", "unknown"]
-Action: TypeAlias = Literal["none", "advise", "restart", "evict", "stop"]
+FaultClass: TypeAlias = Literal["exit", "oom", "hang", "desync", "node_lost", "network", "unknown"]
+Action: TypeAlias = Literal["none", "advise", "restart", "rollback", "evict", "stop"]
 Confidence: TypeAlias = Literal["certain", "likely", "unknown"]
 
 
@@ -30,6 +30,7 @@ class Failure:
     error_message: str = ""
     killed_by_agent: bool = False
     step: int | None = None
+    oom_killed: bool = False
 
     def words(self) -> str:
         if self.error_type:
@@ -37,6 +38,8 @@ class Failure:
             return f"rank {self.rank} ({self.node}): " + (
                 f"a collective has lost its peer ({told})" if is_collective(self) else told
             )
+        if self.oom_killed:
+            return f"rank {self.rank} ({self.node}): killed by the kernel, which was out of memory"
         if self.killed_by_agent:
             return f"rank {self.rank} ({self.node}): killed by its agent"
         if self.exit_code is None:
@@ -54,6 +57,7 @@ class Verdict:
     action: Action = "none"
     reason: str = ""
     confidence: Confidence = "certain"
+    advice: str = ""
 
 
 class Weight(IntEnum):
@@ -96,6 +100,10 @@ _COLLECTIVE_TYPES = frozenset({"DistBackendError", "DistNetworkError", "DistStor
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
 _OUT_OF_MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
 
+# RuntimeError: [enforce fail at .../gloo/transport/tcp/pair.cc:454] op.preamble.length <= op.nbytes. 8192 vs 4
+# RuntimeError: Detected mismatch between collectives on ranks. Rank 0 is running collective: ...
+_MISMATCH = re.compile(r"op\.preamble\.length|mismatch between collectives|collective.* mismatch", re.IGNORECASE)
+
 _SAME_MOMENT_S = 0.005
 
 
@@ -119,8 +127,10 @@ def ending_words(exit_code: int) -> str:
 
 def weigh(failure: Failure) -> Weight:
     """Cause or consequence. An exception's stamp counts even if the agent killed the rank after it."""
+    if failure.oom_killed:
+        return Weight.CAUSE
     if failure.error_type or failure.error_message:
-        return Weight.CONSEQUENCE if is_collective(failure) else Weight.CAUSE
+        return Weight.CONSEQUENCE if is_collective(failure) or is_mismatch(failure) else Weight.CAUSE
     if failure.killed_by_agent:
         return Weight.OURS
     code = failure.exit_code
@@ -140,7 +150,28 @@ def is_collective(failure: Failure) -> bool:
     return _last_name(failure.error_type) in _COLLECTIVE_TYPES or bool(_COLLECTIVE.search(failure.error_message))
 
 
+def is_mismatch(failure: Failure) -> bool:
+    """The error of a collective that another rank entered with another operation or size."""
+    return bool(failure.error_type and _MISMATCH.search(failure.error_message))
+
+
+def memory_advice(failure: Failure) -> str:
+    """What a person may do about a rank that ran out of memory."""
+    on_device = "CUDA" in failure.error_message or "HIP" in failure.error_message
+    if on_device:
+        return (
+            "device memory: a smaller micro-batch or sequence, activation checkpointing, or "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True against fragmentation; a restart alone ends the same way"
+        )
+    return (
+        "host memory: fewer or leaner data loader workers, a smaller prefetch, a checkpoint that is staged in parts, "
+        "or a higher memory limit of the container"
+    )
+
+
 def is_out_of_memory(failure: Failure) -> bool:
+    if failure.oom_killed:
+        return True
     in_type = _last_name(failure.error_type) in _OUT_OF_MEMORY_TYPES
     return in_type or bool(failure.error_type and _OUT_OF_MEMORY.search(failure.error_message))
 
@@ -184,6 +215,7 @@ def judge_exit(failures: list[Failure]) -> Verdict:
         nodes=tuple(sorted({f.node for f in guilty})),
         reason="; ".join(f.words() for f in guilty),
         confidence=sure,
+        advice=next((memory_advice(f) for f in guilty if is_out_of_memory(f)), ""),
     )
 
 

@@ -48,6 +48,7 @@ def desired_job(cluster: Cluster, job: Job, node: Node) -> DesiredJob:
         exit_code=job.exit_code or 0,
         reason=reason,
         torchrun_pid=job.members[node.name].seen.torchrun_pid,
+        evidence=job.hang is not None and cluster.settings.hang_mode != "off",
     )
 
 
@@ -78,4 +79,6 @@ def _world(job: Job, name: str) -> WorldFor | None:
         return None
     group_rank = world.place[name]
     join_id = world.joins[group_rank][1]
-    return WorldFor(world.generation, world.nodes, group_rank, world.store, world.uniform, join_id)
+    return WorldFor(
+        world.generation, world.nodes, group_rank, world.store, world.uniform, join_id, world.resume_at_most
+    )

@@ -14,11 +14,12 @@ from typing import Any
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.effects import Journal
 from ryzen_coordinator.core.events import Hello, JobSeen, Shape
+from ryzen_coordinator.core.evidence import RankMoment, StackGroup
 from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Member, Node, World
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Member, Node, Taint, World
 
-FORMAT = 1
+FORMAT = 2
 
 
 class DurableError(ValueError):
@@ -100,6 +101,11 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "slots": job.slots,
         "members": members,
         "gaps": {name: [value, job.gaps.seen_s[name] + offset] for name, value in job.gaps.longest_s.items()},
+        "longest_silence_s": job.gaps.ever_s,
+        "advice": job.advice,
+        "floor_step": job.floor_step,
+        "floor_acts": job.floor_acts,
+        "taint": asdict(job.taint) if job.taint is not None else None,
         "open": job.open,
         "checkpoint_step": job.checkpoint_step,
         "restarts": job.restarts,
@@ -132,6 +138,9 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.over_s = body["over_unix_s"] - offset
     job.open = list(body["open"])
     job.unended = {name: Leaver(pid, stream=0) for name, pid in body["unended"].items()}
+    job.gaps.ever_s = body["longest_silence_s"]
+    job.advice, job.floor_step, job.floor_acts = body["advice"], body["floor_step"], body["floor_acts"]
+    job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest
         job.gaps.seen_s[section] = seen_unix_s - offset
@@ -140,6 +149,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     if job.world is not None:
         job.table = ProgressTable(job.world.generation, list(job.world.nodes))
         job.table.reserve(job.world.ranks)
+        job.marks.begin(job.world.generation, job.world.ranks)
     return job
 
 
@@ -162,14 +172,22 @@ def _shape(body: dict[str, Any]) -> Shape:
 
 
 def _world_body(world: World) -> dict[str, Any]:
-    names = ("generation", "nodes", "joins", "store", "uniform", "ranks")
+    names = ("generation", "nodes", "joins", "store", "uniform", "ranks", "resume_at_most")
     return {name: getattr(world, name) for name in names}
 
 
 def _world(body: dict[str, Any]) -> World:
     store = (body["store"][0], body["store"][1]) if body["store"] is not None else None
     joins = tuple((pid, join_id) for pid, join_id in body["joins"])
-    return World(body["generation"], tuple(body["nodes"]), joins, store, body["uniform"], body["ranks"])
+    return World(
+        body["generation"],
+        tuple(body["nodes"]),
+        joins,
+        store,
+        body["uniform"],
+        body["ranks"],
+        body["resume_at_most"],
+    )
 
 
 def _incident_body(cluster: Cluster, incident: Incident) -> dict[str, Any]:
@@ -197,6 +215,8 @@ def _incident(cluster: Cluster, number: int, body: dict[str, Any]) -> Incident:
             "marks": {name: at_s - offset for name, at_s in body["marks"].items()},
             "failures": {failure.rank: failure for failure in failures},
             "verdict": verdict,
+            "stacks": [StackGroup(stack["text"], tuple(stack["ranks"])) for stack in body["stacks"]],
+            "ranks": [RankMoment(**moment) for moment in body["ranks"]],
         }
     )
 

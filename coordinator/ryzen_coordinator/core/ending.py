@@ -45,7 +45,8 @@ def _end(cluster: Cluster, job: Job, exit_code: int, note: str) -> None:
     job.exit_code = exit_code
     job.note = note
     job.over_s = cluster.now_s
-    job.question = None
+    job.question = job.hang = None
+    incidents.close_advice(cluster, job, "the job is over")
     job.stop_pids.clear()
     job.unended = {
         name: Leaver(member.seen.torchrun_pid, cluster.nodes[name].stream)

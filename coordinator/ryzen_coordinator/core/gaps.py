@@ -8,6 +8,7 @@ it matters and not for ever.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,21 +17,36 @@ from ryzen_coordinator.core.settings import CoreSettings
 START = "(start)"
 """The section of a rank that has written no record yet: imports, process groups, the checkpoint's load."""
 
+FIRST_STEP = "(first step)"
+"""Whatever section it is in: compilation, autotuning and DDP's new buckets make a generation's first step long."""
+
+PAUSE = "(pause) "
+"""How the name of a section begins that the script has declared to be a pause: no silence in it is a stall."""
+
 _WORTH_KEEPING = 1.05
 _SECTIONS_MAX = 1024
 
 
 @dataclass(slots=True)
 class Gaps:
-    """Longest silence in seconds by section, and when it was last seen (core time)."""
+    """Longest silence in seconds by section, and when it was last seen (core time).
+
+    `ever_s`: the longest that this job has ever come back from, in any section but the start and declared pauses.
+    """
 
     longest_s: dict[str, float] = field(default_factory=dict)
     seen_s: dict[str, float] = field(default_factory=dict)
+    ever_s: float = 0.0
 
     def learn(self, gaps: Iterable[tuple[str, float]], settings: CoreSettings, now_s: float) -> bool:
         """Take in what one node reports. True if a figure changed enough to be worth keeping on disk."""
         changed = False
         for section, longest in gaps:
+            if section.startswith(PAUSE):
+                continue
+            if section != START and longest > self.ever_s:
+                changed = changed or longest > self.ever_s * _WORTH_KEEPING
+                self.ever_s = longest
             known = self.longest_s.get(section)
             if known is None and len(self.longest_s) >= _SECTIONS_MAX:
                 continue
@@ -55,9 +71,13 @@ class Gaps:
 
 
 def limit_s(longest_s: Mapping[str, float], section: str, settings: CoreSettings) -> float:
-    if not longest_s:
-        return settings.gap_unknown_s
+    if section.startswith(PAUSE):
+        return math.inf
     longest = longest_s.get(section)
+    if longest is None and section in {START, FIRST_STEP}:
+        return settings.gap_unknown_s  # of these two the others say nothing
     if longest is None:
-        longest = max(longest_s.values())
+        longest = max((value for name, value in longest_s.items() if name != START), default=None)
+    if longest is None:
+        return settings.gap_unknown_s
     return settings.gap_factor * longest + settings.gap_margin_s

@@ -109,7 +109,7 @@ def add_failure(incident: Incident, failure: Failure) -> bool:
 def decide(cluster: Cluster, incident: Incident, verdict: Verdict) -> None:
     incident.verdict = verdict
     incident.marks["verdict"] = cluster.now_s
-    incident.state = "recovering" if verdict.action in {"restart", "evict"} else incident.state
+    incident.state = "recovering" if verdict.action in {"restart", "rollback", "evict"} else incident.state
     who = ", ".join([*(f"rank {rank}" for rank in verdict.ranks), *verdict.nodes]) or "nobody"
     incident.tell(cluster.now_s, f"verdict: {verdict.fault_class}, {who}: {verdict.reason} -> {verdict.action}")
     cluster.incident_changed(incident)
@@ -154,6 +154,14 @@ def close_all(cluster: Cluster, job: Job, line: str) -> None:
 
 def open_of(cluster: Cluster, job: Job) -> list[Incident]:
     return [cluster.incidents[number] for number in job.open]
+
+
+def close_advice(cluster: Cluster, job: Job, line: str) -> None:
+    """The stall that was only advised on is over, one way or the other."""
+    number, job.advice = job.advice, None
+    if number is not None and (incident := cluster.incidents.get(number)) is not None and incident.state != "closed":
+        close(cluster, incident, line)
+        cluster.durable[("job", job.record)] = None
 
 
 def close_network(cluster: Cluster, member: Member, line: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import ending, growth, incidents
+from ryzen_coordinator.core import ending, growth, hang, incidents
 from ryzen_coordinator.core.blame import Verdict
-from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.phases import OVER, RECOVERING, WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
@@ -17,8 +16,8 @@ def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
     thorough = member is None or len(job.members) <= _LOOK_AT_ONCE_NODES
     if job.phase == "restoring":
         _watch_start(cluster, job)
-    if job.phase in {"running", "stalled"} and thorough:
-        _watch_silence(cluster, job)
+    if job.phase in WORLD_UP and thorough:
+        hang.look(cluster, job)
     if job.phase == "running" and thorough:
         growth.grow(cluster, job)
     done = member is not None and job.formed and member.all_done(job.generation)
@@ -71,21 +70,6 @@ def _started(cluster: Cluster, job: Job, line: str) -> None:
         if node is not None and node.phase == "probation":
             cluster.node_moves(node, "proved")
     cluster.job_changed(job)
-
-
-def _watch_silence(cluster: Cluster, job: Job) -> None:
-    """A stall without evidence is a word in the status, no more."""
-    if not job.sends_progress:
-        return
-    sweep = job.table.sweep(job.gaps, silent_nodes(cluster, job), cluster.settings, cluster.now_s)
-    if job.phase == "running" and sweep.all_silent:
-        job.move("silent")
-        job.note = f"no rank has advanced for {sweep.quiet_s:.1f} s (limit {sweep.limit_s:.1f} s); nothing shows why"
-        cluster.say("warning", f"{job.run_id}: {job.note}", job=job.run_id)
-    elif job.phase == "stalled" and not sweep.all_silent:
-        job.move("stepped")
-        job.note = ""
-        cluster.say("info", f"{job.run_id}: ranks advance again", job=job.run_id)
 
 
 def _watch_end(cluster: Cluster, job: Job) -> None:

@@ -12,7 +12,7 @@ take the older world any more. Its store has been offered before, so another nod
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import incidents, rendezvous
+from ryzen_coordinator.core import incidents, rendezvous, rollback
 from ryzen_coordinator.core.phases import RECOVERING
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Candidate, Plan, Standing
@@ -26,7 +26,9 @@ def announce(cluster: Cluster, job: Job, why: str) -> None:
     job.go = False
     job.announced_s = cluster.now_s
     job.stopped_s = None
-    job.question = None
+    job.question = job.hang = None
+    job.standing = ""
+    incidents.close_advice(cluster, job, "another fault has struck meanwhile")
     cluster.ask(job)
     incidents.mark(cluster, job, "announced", f"generation {job.generation} announced: {why}")
     cluster.say("info", f"{job.run_id}: generation {job.generation} announced: {why}", job=job.run_id)
@@ -93,6 +95,7 @@ def form(cluster: Cluster, job: Job, plan: Plan) -> None:
         store=holder.seen.store,
         uniform=len(set(sizes)) == 1,
         ranks=sum(sizes),
+        resume_at_most=rollback.resume_at_most(job),
     )
     for member in chosen:
         member.used = member.seen.join
@@ -102,6 +105,7 @@ def form(cluster: Cluster, job: Job, plan: Plan) -> None:
     job.slots = plan.slots
     job.table = ProgressTable(job.generation, list(plan.wanted))
     job.table.reserve(job.world.ranks)
+    job.marks.begin(job.generation, job.world.ranks)
     job.note = ""
     if job.stopped_s is None:
         job.stopped_s = cluster.now_s

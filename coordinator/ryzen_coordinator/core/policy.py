@@ -2,6 +2,7 @@
 
 exit, oom, unknown   restart in place: the nodes are not to blame
 hang                 restart in place; the agent kills what does not move
+desync               roll back to a checkpoint from before it
 node_lost            evict: a spare takes the group rank, else the world shrinks; none while it must wait
 network              none: the job still steps, so the node lives
 the job's own fault  stop
@@ -20,6 +21,17 @@ def for_exit(verdict: Verdict, stop_reason: str | None) -> Verdict:
     if stop_reason is not None:
         return replace(verdict, action="stop", reason=_joined(verdict.reason, stop_reason))
     return replace(verdict, action="restart")
+
+
+def for_desync(verdict: Verdict, clean_step: int | None, stop_reason: str | None) -> Verdict:
+    """Back to a checkpoint from before the ranks fell apart; where nobody knows when that was, to the newest."""
+    if stop_reason is not None:
+        return for_exit(verdict, stop_reason)
+    if clean_step is None:
+        unknown = "since when is not known (no step marks): the newest checkpoint is resumed from"
+        return replace(verdict, action="restart", reason=_joined(verdict.reason, unknown))
+    words = f"back to a checkpoint of step {clean_step} or before"
+    return replace(verdict, action="rollback", reason=_joined(verdict.reason, words))
 
 
 def for_hang(verdict: Verdict, stop_reason: str | None) -> Verdict:

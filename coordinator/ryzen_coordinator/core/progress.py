@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ryzen_coordinator.core.events import RankSeen
-from ryzen_coordinator.core.gaps import START, Gaps
+from ryzen_coordinator.core.gaps import FIRST_STEP, PAUSE, START, Gaps
 from ryzen_coordinator.core.settings import CoreSettings
 
 Floats = npt.NDArray[np.float64]
@@ -99,7 +99,8 @@ class ProgressTable:
         if progress is not None:
             self.step[rank] = progress.step
             self.steps_done[rank] = progress.steps_done
-            self.section[rank] = self._section_index(progress.section)
+            named = progress.section if progress.steps_done or progress.section.startswith(PAUSE) else FIRST_STEP
+            self.section[rank] = self._section_index(named)
             self.changed_s[rank] = now_s - progress.quiet_s
             self.began_s[rank] = now_s - progress.step_age_s
 
@@ -126,6 +127,10 @@ class ProgressTable:
     def evidence(self, silent_nodes: set[str], now_s: float) -> tuple[int, ...]:
         """Living ranks whose process is stopped, for longer than a debugger's sample takes."""
         return self.frozen_for(_SAMPLE_S, silent_nodes, now_s)
+
+    def all_stopped(self) -> bool:
+        """Every living rank is stopped."""
+        return bool(self.alive.any()) and bool(np.isfinite(self.frozen_since_s[self.alive]).all())
 
     def frozen_for(self, seconds: float, silent_nodes: set[str], now_s: float) -> tuple[int, ...]:
         """Living ranks that have been stopped for so long, whatever their pages say."""

@@ -7,11 +7,21 @@ first, because acting on them is what breaks the world.
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import brakes, ending, incidents, membership, policy, verdicts, watched
-from ryzen_coordinator.core.blame import Verdict
+from ryzen_coordinator.core import (
+    brakes,
+    ending,
+    incidents,
+    membership,
+    moments,
+    policy,
+    rollback,
+    verdicts,
+    watched,
+)
+from ryzen_coordinator.core.blame import Confidence, Verdict
 from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, node_loss, stall
 from ryzen_coordinator.core.phases import WORLD_UP
-from ryzen_coordinator.core.state import Cluster, Job, Member, Question
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Question
 
 _STRUCK = WORLD_UP | {"ending"}
 
@@ -35,6 +45,8 @@ def judge(cluster: Cluster, job: Job) -> None:
 def _suspect(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     if suspicion.kind == "network":
         _report_network(cluster, job, suspicion)
+    elif suspicion.kind == "desync":
+        _on_desync(cluster, job, suspicion)
     elif suspicion.kind == "hang":
         if job.question is None:
             job.question = Question("hang", cluster.ask(job), cluster.now_s, frozenset(suspicion.nodes))
@@ -122,16 +134,46 @@ def _on_hang(cluster: Cluster, job: Job, suspicion: Suspicion, question: Questio
         return
     incident = incidents.open_on(cluster, job, suspicion)
     incident.marks["suspected"] = question.asked_s
+    moments.keep(cluster, incident, moments.views(cluster, job))
+    act_on_hang(cluster, job, incident, verdict)
+
+
+def act_on_hang(
+    cluster: Cluster, job: Job, incident: Incident, verdict: Verdict, clean_step: int | None = None
+) -> None:
+    """Bring about what follows from a verdict on ranks that hang or have fallen out of step.
+
+    `clean_step`: of a desynchronised world, the newest step at whose begin all ranks agreed, where it is known.
+    """
     if job.watched:
         watched.on_hang(cluster, job, incident, verdict)
     elif job.phase == "ending":
         incidents.decide(cluster, incident, policy.for_hang(verdict, "other nodes had ended already: the job ends"))
         ending.finish(cluster, job, "failed", 1, f"failed at its end: {verdict.reason}")
     else:
-        _start_anew(cluster, job, suspicion.evidence[0])
+        if verdict.fault_class == "desync" and clean_step is not None:
+            rollback.taint(job, clean_step)
+            incident.resume_at_most = rollback.resume_at_most(job)
+        _start_anew(cluster, job, verdict.reason)
         stop = job.note if job.phase == "given_up" else None
-        incidents.decide(cluster, incident, policy.for_hang(verdict, stop))
+        decided = (
+            policy.for_desync(verdict, clean_step, stop)
+            if verdict.fault_class == "desync"
+            else policy.for_hang(verdict, stop)
+        )
+        incidents.decide(cluster, incident, decided)
         verdicts.close_if_over(cluster, job)
+
+
+def _on_desync(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
+    sure: Confidence = "certain" if suspicion.ranks else "unknown"
+    verdict = Verdict("desync", suspicion.ranks, suspicion.nodes, reason=suspicion.evidence[0], confidence=sure)
+    if cluster.settings.desync_mode == "advise" or job.watched:
+        _advise_hang(cluster, job, suspicion, verdict)
+        return
+    incident = incidents.open_on(cluster, job, suspicion)
+    moments.keep(cluster, incident, moments.views(cluster, job))
+    act_on_hang(cluster, job, incident, verdict, job.marks.agreed_step)
 
 
 def _advise_hang(cluster: Cluster, job: Job, suspicion: Suspicion, verdict: Verdict) -> None:

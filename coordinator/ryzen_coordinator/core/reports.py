@@ -6,7 +6,9 @@ remembers (a lost journal) but that runs out there is adopted as it is: never hu
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import ending, incidents, watched
+from dataclasses import replace
+
+from ryzen_coordinator.core import ending, incidents, rollback, watched
 from ryzen_coordinator.core.events import Hello, JobKey, JobSeen, NodeGone, NodeReport
 from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
 from ryzen_coordinator.core.progress import ProgressTable
@@ -81,6 +83,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         # The handler has lost its way to the agent for a moment. What it said last still holds.
         seen = _with_handler_of(member.seen, seen)
     member.seen = seen
+    if seen.stacks:
+        member.stacks = dict(seen.stacks)
     if member.torchrun_gone:
         job.unended.pop(node.name, None)
     member.heard_s = cluster.now_s
@@ -150,21 +154,16 @@ def note_left(cluster: Cluster, node: Node, reported: set[JobKey]) -> None:
 
 
 def _with_handler_of(before: JobSeen, now: JobSeen) -> JobSeen:
-    return JobSeen(
-        run_id=now.run_id,
-        user=now.user,
+    return replace(
+        now,
         handler=before.handler if now.torchrun_exit_code is None else "closed",
         generation=before.generation,
         seen_generation=before.seen_generation,
         join_id=before.join_id,
         store=None,
         shape=before.shape,
-        ranks=now.ranks,
-        old_ranks_alive=now.old_ranks_alive,
-        gaps=now.gaps,
         checkpoint_step=now.checkpoint_step if now.checkpoint_step is not None else before.checkpoint_step,
         torchrun_pid=before.torchrun_pid,
-        torchrun_exit_code=now.torchrun_exit_code,
     )
 
 
@@ -182,8 +181,8 @@ def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
 def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
     if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
         cluster.durable[("job", job.record)] = None
-    if seen.checkpoint_step is not None:
-        job.checkpoint_step = max(seen.checkpoint_step, job.checkpoint_step or 0)
+    if rollback.take_checkpoint(job, seen):
+        cluster.durable[("job", job.record)] = None
 
 
 def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
@@ -193,6 +192,8 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
     for rank in member.seen.ranks:
         if rank.generation == table.generation:
             table.observe(member.node, rank, cluster.now_s)
+            if rank.marks and job.marks.generation == rank.generation:
+                job.marks.observe(rank.rank, rank.marks)
             if rank.attached and not job.sends_progress:
                 job.sends_progress = True
 
@@ -220,10 +221,12 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.slots = tuple(nodes)
     job.go = True
     job.formed_s = cluster.now_s
+    job.marks.begin(seen.generation, ranks)
     for name in nodes:
         job.members[name].used = job.members[name].seen.join
     if newer:
         job.table = ProgressTable(seen.generation, list(nodes))
+        job.hang = None
         incidents.close_all(cluster, job, f"generation {seen.generation} runs already: adopted")
     job.move("adopted")
     cluster.say("warning", f"{job.run_id}: adopted generation {seen.generation} on {', '.join(nodes)}", job=job.run_id)

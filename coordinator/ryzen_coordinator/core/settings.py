@@ -40,7 +40,17 @@ class CoreSettings:
     gap_window_s: float = 1800.0
     """A learned silence that no node has seen again for so long gives way to what is seen now."""
     stall_floor_s: float = 300.0
-    """For a job that sends no progress: how long a rank must have been stopped before it is a hang."""
+    """A stall without positive evidence is acted on after this, or three times the longest silence that the job has
+    ever come back from if that is longer. Lower than the longest evaluation that nobody has declared or the job has
+    not shown before, a healthy run is restarted; higher, a busy culprit holds up the job for as long. For a job that
+    sends no progress: how long a rank must have been stopped before it is a hang."""
+    frozen_stack_s: float = 30.0
+    """A stack that has not changed for so long, without I/O, page faults or context switches, is a hang if the others
+    wait for that rank. Lower, a long call into a library may be taken for one."""
+    evidence_s: float = 2.0
+    """Longest wait for what the agents find out about a stall before it is judged without it."""
+    advise_s: float = 5.0
+    """A stall that nothing explains becomes an incident, with advice, after so long."""
     first_alive_s: float = 1.0
     """For a job that sends no progress: a generation counts as started when all ranks have lived for so long."""
     restart_budget: int = 100
@@ -52,7 +62,9 @@ class CoreSettings:
     grow: Grow = "checkpoint"
     """When a smaller world takes a node in: at the next committed checkpoint, now, or never (job option `grow`)."""
     hang_mode: Mode = "act"
-    """What is done about a rank that is stopped: act, only say so (advise), or look away (off)."""
+    """What is done about a rank that hangs: act, only say so (advise), or look away (off)."""
+    desync_mode: Mode = "act"
+    """The same for ranks that do not do the same collectives any more: act is a rollback."""
     node_loss_mode: Mode = "act"
     """The same for a node that is lost."""
     late_return_s: float = 30.0

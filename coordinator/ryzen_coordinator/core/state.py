@@ -12,7 +12,9 @@ from typing import Literal, TypeAlias
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
 from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, Shape
+from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
 from ryzen_coordinator.core.gaps import Gaps
+from ryzen_coordinator.core.marks import Marks
 from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follow
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Plan
@@ -65,6 +67,7 @@ class Member:
     answered: int = 0
     silence_step: int | None = None
     network_incident: int | None = None
+    stacks: dict[int, str] = field(default_factory=dict)
 
     def all_done(self, generation: int) -> bool:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""
@@ -99,6 +102,7 @@ class World:
     store: Endpoint | None
     uniform: bool
     ranks: int
+    resume_at_most: int | None = None
     place: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +125,28 @@ class Question:
     nodes: frozenset[str]
 
 
+@dataclass(slots=True)
+class Hang:
+    """A job that stands still, while it is being looked into. `since_s`: the last advance of any rank."""
+
+    step: int
+    since_s: float
+    inquiry: int
+    asked_s: float
+    looked_s: float = 0.0
+    told_s: float = 0.0
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """Checkpoints of the steps above `clean` up to `high` were written by ranks that did not agree any more."""
+
+    generation: int
+    clean: int
+    high: int
+
+
 @dataclass(frozen=True, slots=True)
 class Leaver:
     """A node whose torchrun was there when the job ended, and over which stream it was heard then."""
@@ -133,7 +159,9 @@ class Leaver:
 class Job:
     """(user, rendezvous id). `slots`: who holds or last held each group rank; a lost node's stays vacant.
 
-    `unended`: once the job is over, the nodes whose torchrun has not been seen to leave.
+    `unended`: once the job is over, the nodes whose torchrun has not been seen to leave. `standing`: why it stands
+    still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
+    `floor_step`, `floor_acts`: the step at which a stall without evidence was acted on last, and how often.
     """
 
     user: str
@@ -158,6 +186,12 @@ class Job:
     question: Question | None = None
     reported_pids: set[int] = field(default_factory=set)
     advised: tuple[int, ...] = ()
+    hang: Hang | None = None
+    advice: int | None = None
+    floor_step: int = -1
+    floor_acts: int = 0
+    marks: Marks = field(default_factory=Marks)
+    taint: Taint | None = None
     open: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     restarts: int = 0
@@ -169,6 +203,7 @@ class Job:
     stop_pids: dict[str, tuple[int, ...]] = field(default_factory=dict)
     exit_code: int | None = None
     note: str = ""
+    standing: str = ""
     ending_s: float = 0.0
     over_s: float = 0.0
     unended: dict[str, Leaver] = field(default_factory=dict)
@@ -220,6 +255,10 @@ class Incident:
     evidence: list[str] = field(default_factory=list)
     step: int | None = None
     resumed_step: int | None = None
+    considered: list[str] = field(default_factory=list)
+    stacks: list[StackGroup] = field(default_factory=list)
+    ranks: list[RankMoment] = field(default_factory=list)
+    resume_at_most: int | None = None
 
     @property
     def key(self) -> JobKey:

@@ -9,9 +9,10 @@ nobody is and all have spoken                       a torchrun that is gone, els
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import blame, ending, incidents, membership, policy
+from ryzen_coordinator.core import blame, ending, incidents, membership, policy, rollback
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.detectors import exits
+from ryzen_coordinator.core.evidence import Finding
 from ryzen_coordinator.core.phases import OVER, RECOVERING
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
@@ -129,6 +130,10 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
     gone = None
     if verdict.fault_class == "unknown":
         gone = _torchrun_to_blame(job, incident)
+    apart = desync_of(job, incident, failures)
+    if apart is not None and not job.watched and job.phase not in OVER and job.phase != "ending":
+        _decide_desync(cluster, job, incident, apart)
+        return
     by_hand = any(not failure.error_type for failure in blame.culprits(failures))
     own_fault = None if by_hand else blame.shared_exception(failures)
     over = _AT_THE_END if job.phase == "ending" else job.note if job.phase in OVER else None
@@ -143,10 +148,62 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
         ending.give_up(cluster, job, f"the job's own fault: {own_fault}")
 
 
+def desync_of(job: Job, incident: Incident, failures: list[Failure]) -> Finding | None:
+    """The ranks had fallen out of step, and the failures are what came of it; None where nothing says so."""
+    if not blame.only_consequences(failures) or not failures:
+        return None
+    same = job.marks.generation == incident.generation
+    apart = (job.marks.confirmed or job.marks.suspected) if same else None
+    if apart is not None:
+        return Finding("mismatch", apart.ranks, apart.words(), proof=True, desync=True)
+    done = _ahead(job, incident, failures)
+    if done:
+        who = ", ".join(map(str, done))
+        words = f"rank {who} had done all steps and left while the others still waited for it"
+        return Finding("finished first", done if len(done) <= len(failures) else (), words, desync=True)
+    if any(blame.is_mismatch(failure) for failure in failures):
+        words = "; ".join(failure.words() for failure in failures if blame.is_mismatch(failure))
+        return Finding("mismatch", (), words, desync=True)
+    return None
+
+
+def _ahead(job: Job, incident: Incident, failures: list[Failure]) -> tuple[int, ...]:
+    """Ranks that have exited 0 with more steps done than any that failed: at a proper end all have done as many."""
+    ranks = [
+        rank
+        for member in _members(job, incident)
+        for rank in member.seen.ranks
+        if rank.generation == incident.generation and rank.progress is not None
+    ]
+    failed = {failure.rank for failure in failures}
+    most = max((rank.progress.steps_done for rank in ranks if rank.rank in failed and rank.progress), default=None)
+    if most is None:
+        return ()
+    left = [rank for rank in ranks if rank.life == "exited" and rank.exit_code == 0 and rank.rank not in failed]
+    return tuple(sorted(rank.rank for rank in left if rank.progress and rank.progress.steps_done > most))
+
+
+def _decide_desync(cluster: Cluster, job: Job, incident: Incident, apart: Finding) -> None:
+    """The next world is announced already; it must not resume from what was saved since."""
+    clean = job.marks.agreed_step if job.marks.agreed is not None else None
+    if clean is not None:
+        rollback.taint(job, clean)
+        incident.resume_at_most = rollback.resume_at_most(job)
+        cluster.job_changed(job)
+    nodes = tuple(sorted({job.table.node_of(rank) for rank in apart.ranks}))
+    verdict = Verdict(
+        "desync", apart.ranks, nodes, reason=apart.words, confidence="likely" if apart.ranks else "unknown"
+    )
+    incidents.decide(cluster, incident, policy.for_desync(verdict, clean, None))
+
+
+def _members(job: Job, incident: Incident) -> list[Member]:
+    return [job.members[node] for node in incident.nodes if node in job.members]
+
+
 def _struck(job: Job, incident: Incident) -> list[Member]:
     """The world that was struck, without the nodes that are done: they may leave as they like."""
-    members = [job.members[node] for node in incident.nodes if node in job.members]
-    return [member for member in members if not member.left_well(incident.generation)]
+    return [member for member in _members(job, incident) if not member.left_well(incident.generation)]
 
 
 def _has_spoken(cluster: Cluster, incident: Incident, member: Member) -> bool:

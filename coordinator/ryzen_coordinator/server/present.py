@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import ryzen_protos
 from ryzen_coordinator.core import incidents
 from ryzen_coordinator.core.detectors.stall import silent_nodes
@@ -37,6 +39,10 @@ def incident_message(incident: Incident) -> pb.Incident:
         evidence=incident.evidence,
         step=incident.step,
         resumed_step=incident.resumed_step,
+        considered=incident.considered,
+        stacks=[pb.StackGroup(text=stack.text, ranks=stack.ranks) for stack in incident.stacks],
+        ranks=[pb.RankMoment(**asdict(moment)) for moment in incident.ranks],
+        resume_at_most=incident.resume_at_most,
     )
     if (verdict := incident.verdict) is not None:
         message.verdict.CopyFrom(
@@ -47,6 +53,7 @@ def incident_message(incident: Incident) -> pb.Incident:
                 action=verdict.action,
                 reason=verdict.reason,
                 confidence=verdict.confidence,
+                advice=verdict.advice,
             )
         )
     return message
@@ -60,7 +67,7 @@ def _job(cluster: Cluster, job: Job) -> pb.JobStatus:
         sweep = job.table.sweep(job.gaps, silent_nodes(cluster, job), cluster.settings, cluster.now_s)
         quiet_s, limit_s = sweep.quiet_s, sweep.limit_s
     mute = job.phase in WORLD_UP and not job.sends_progress and cluster.now_s - job.formed_s > _MUTE_AFTER_S
-    note = job.note or (NO_PROGRESS if mute else "")
+    note = job.note or job.standing or (NO_PROGRESS if mute else "")
     return pb.JobStatus(
         run_id=job.run_id,
         user=job.user,

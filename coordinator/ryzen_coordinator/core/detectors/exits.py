@@ -45,6 +45,7 @@ def as_failure(rank: RankSeen, node: str, now_s: float) -> Failure:
         error_message=rank.error_message,
         killed_by_agent=rank.killed_by_agent,
         step=rank.progress.step if rank.progress is not None else None,
+        oom_killed=rank.oom_killed,
     )
 
 

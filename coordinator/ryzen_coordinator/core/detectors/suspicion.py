@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["exit", "node_loss", "network", "hang"]
+Kind: TypeAlias = Literal["exit", "node_loss", "network", "hang", "desync"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,137 @@
+"""Whether all ranks do the same collectives: how many each had begun on the default group when a step began.
+
+Every rank of a job calls every collective of the default group, so between two steps the count grows by as much on
+all of them. A rank whose count has grown by less has skipped one: since then its gradients are added to those of
+another step. Nothing fails by that, often until the end, where the one that is ahead finishes first.
+
+Agents report the counts at a few steps ("marks": the newest, the newest multiples of 8 and 64), so that nodes that
+report at different moments have some in common. Counts are compared by their growth since the last mark at which all
+agreed, never by themselves: a script may have its reasons for one more on rank 0 at the start. A difference at one
+mark alone proves nothing either (a barrier before the step's begin on one rank and after it on the others); one
+that has not gone by the next mark does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+STEPS_KEPT = 96
+"""Steps of which counts are kept; the newest win."""
+
+AGREEMENTS = 2
+"""Marks at which all ranks must have agreed before a difference means anything."""
+
+_UNKNOWN = -1
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """`clean_step`: the newest step at whose begin all ranks agreed; `step`: the first at whose begin they did not.
+
+    `ranks`: the minority, empty where there is none; `behind`: by how many collectives it lags (negative: is ahead).
+    """
+
+    clean_step: int
+    step: int
+    ranks: tuple[int, ...]
+    behind: int
+
+    def words(self) -> str:
+        who = f"rank {', '.join(map(str, self.ranks))}" if self.ranks else "some ranks"
+        what = "behind" if self.behind > 0 else "ahead"
+        often = f"{abs(self.behind)} collective{'s' if abs(self.behind) != 1 else ''}"
+        return (
+            f"{who} {'is' if len(self.ranks) == 1 else 'are'} {often} {what} of the other ranks at step {self.step}; "
+            f"all agreed at step {self.clean_step}"
+        )
+
+
+@dataclass(slots=True)
+class Marks:
+    """The counts of one generation. Not saved: agents report them again."""
+
+    generation: int = 0
+    size: int = 0
+    counts: dict[int, Counts] = field(default_factory=dict)
+    missing: dict[int, int] = field(default_factory=dict)
+    agreed_step: int = -1
+    agreed: Counts | None = None
+    agreements: int = 0
+    suspected: Disagreement | None = None
+    confirmed: Disagreement | None = None
+
+    def begin(self, generation: int, size: int) -> None:
+        """A new world of `size` ranks."""
+        self.generation, self.size = generation, size
+        self.counts, self.missing = {}, {}
+        self.agreed_step, self.agreed, self.agreements = -1, None, 0
+        self.suspected = self.confirmed = None
+
+    def observe(self, rank: int, marks: tuple[tuple[int, int], ...]) -> None:
+        """Take in what one rank's page says, and compare where that makes a step complete."""
+        if rank >= self.size:
+            return
+        for step, count in marks:
+            if step <= self.agreed_step:
+                continue
+            counts = self.counts.get(step)
+            if counts is None:
+                counts = self._new(step)
+            if counts is None or counts[rank] != _UNKNOWN:
+                continue
+            counts[rank] = count
+            self.missing[step] -= 1
+            if not self.missing[step]:
+                self._compare(step, counts)
+
+    def _new(self, step: int) -> Counts | None:
+        if len(self.counts) >= STEPS_KEPT:
+            # Steps that only some report (the newest one) make room before those that all will.
+            oldest = min(self.counts, key=lambda each: (each % 8 == 0, each % 64 == 0, each))
+            self._forget(oldest)
+        self.counts[step] = counts = np.full(self.size, _UNKNOWN, dtype=np.int64)
+        self.missing[step] = self.size
+        return counts
+
+    def _forget(self, step: int) -> None:
+        del self.counts[step], self.missing[step]
+
+    def _compare(self, step: int, counts: Counts) -> None:
+        if self.agreed is None:
+            self._agree(step, counts)
+            return
+        grown = counts - self.agreed
+        if (grown == grown[0]).all():
+            self._agree(step, counts)
+        elif self.agreements >= AGREEMENTS:
+            self._disagree(step, grown)
+
+    def _agree(self, step: int, counts: Counts) -> None:
+        self.agreed_step, self.agreed = step, counts
+        self.agreements += 1
+        self.suspected = None
+        for old in [each for each in self.counts if each <= step]:
+            self._forget(old)
+
+    def _disagree(self, step: int, grown: Counts) -> None:
+        found = _disagreement(self.agreed_step, step, grown)
+        before = self.suspected
+        if before is None or step < before.step:
+            self.suspected = found
+        elif self.confirmed is None and step > before.step and found.ranks == before.ranks:
+            self.confirmed = before
+
+
+def _disagreement(clean_step: int, step: int, grown: Counts) -> Disagreement:
+    values, counts = np.unique(grown, return_counts=True)
+    most = int(np.argmax(counts))
+    if 2 * int(counts[most]) <= len(grown):
+        return Disagreement(clean_step, step, (), int(grown.max() - grown.min()))
+    usual = int(values[most])
+    minority = np.flatnonzero(grown != usual)
+    behind = usual - int(grown[minority[0]])
+    return Disagreement(clean_step, step, tuple(int(rank) for rank in minority), behind)
