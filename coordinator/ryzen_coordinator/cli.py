@@ -6,6 +6,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.live import Live
 
-from ryzen_coordinator import render
+from ryzen_coordinator import render, replay
 from ryzen_coordinator.client import Client
 from ryzen_coordinator.errors import CoordinatorError, RemoteError
 from ryzen_coordinator.plain import plain
@@ -41,6 +43,7 @@ def serve(
     token_file: Annotated[Path | None, typer.Option(help="File with the node, operator and read tokens.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder for the journal and the tokens.")] = None,
     config: Config = None,
+    replay_bytes: Annotated[str | None, typer.Option(help="Disk for the log of inputs; 0 keeps none.")] = None,
     json_logs: Annotated[bool | None, typer.Option("--json-logs", help="Log lines as JSON.")] = None,
     lease_s: Annotated[str | None, typer.Option(help="Silence after which a node is suspect.")] = None,
     form_wait_s: Annotated[str | None, typer.Option(help="How long the first world waits beyond MIN nodes.")] = None,
@@ -142,6 +145,24 @@ def readmit(
         _reply(client.readmit(node), json)
 
 
+@cli.command("replay")
+def replay_command(
+    journal: Annotated[Path, typer.Argument(help="The journal's file, or one segment of its log of inputs.")],
+    json: Json = False,
+    from_: Annotated[str | None, typer.Option("--from", help="Show from here: ISO 8601 or seconds since 1970.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop here.")] = None,
+) -> None:
+    """Make every recorded decision again and compare. Exit code: 0 identical, 1 one differs, 2 not readable."""
+    try:
+        window = replay.Window(instant(from_, "--from", float("-inf")), instant(until, "--until", float("inf")))
+        found = replay.replay(journal, window)
+    except (ValueError, CoordinatorError) as error:
+        fail(str(error))
+    _print_replayed(found, json)
+    if not found.identical:
+        raise SystemExit(_FAILED)
+
+
 def main() -> None:
     """The console script."""
     try:
@@ -166,6 +187,31 @@ def set_up_logs(as_json: bool) -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(file=typer.get_text_stream("stderr")),
     )
+
+
+def instant(text: str | None, option: str, default: float) -> float:
+    """Seconds since 1970 of ISO 8601 (UTC unless it says otherwise) or of a number. Raises ValueError."""
+    if text is None:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"option {option}: {text!r} is neither ISO 8601 nor seconds since 1970") from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _print_replayed(found: replay.Replayed, as_json: bool) -> None:
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if as_json:
+        print(json.dumps({**asdict(found), "identical": found.identical}), flush=True)
+    else:
+        for line in replay.lines(found):
+            print(line)
 
 
 def _settings(model: Any, flags: dict[str, Any], config: Path | None) -> Any:

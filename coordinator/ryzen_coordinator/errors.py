@@ -2,6 +2,7 @@
 
     CoordinatorError
     ├── JournalError      the journal cannot be opened, read or written
+    ├── ReplayError       a log of inputs cannot be read
     ├── TokenError        a token file is missing, open to others or not a token file
     ├── ListenError       the address cannot be listened on
     └── RemoteError       the coordinator that was asked does not answer, or refuses
@@ -18,6 +19,10 @@ class CoordinatorError(Exception):
 
 class JournalError(CoordinatorError):
     """The journal cannot be used."""
+
+
+class ReplayError(CoordinatorError):
+    """A log of inputs is not there, is damaged or is another version's."""
 
 
 class TokenError(CoordinatorError):

@@ -49,8 +49,7 @@ class App:
         await self.server.stop(_GRACE_S)
         self.work.cancel()
         await asyncio.gather(self.work, return_exceptions=True)
-        await self.driver.drain()
-        self.driver.journal.close()
+        await self.driver.close()
 
 
 async def start(settings: ServeSettings) -> App:
@@ -58,7 +57,7 @@ async def start(settings: ServeSettings) -> App:
     host, port = split_address(settings.listen)
     check_free(host, port)
     tokens = choose_tokens(settings.token_file, settings.state_dir, host)
-    driver = Driver(settings.core(), Journal(settings.journal_path()))
+    driver = Driver(settings.core(), Journal(settings.journal_path()), settings.replay_bytes)
     server = grpc.aio.server(options=_OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(driver, tokens), server)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(driver, tokens), server)

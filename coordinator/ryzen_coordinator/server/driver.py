@@ -4,14 +4,18 @@ Every call of the core happens on the event loop, so the core sees one thing at 
 queue: what a step decided is written to the journal (in a thread; several steps share a commit) before the desired
 states of that step, or of any later one, are handed to the streams. A journal that fails is said loudly and does
 not hold up a recovery: generations are adopted from the nodes should it be lost.
+
+Every call with its effects also goes into the log of inputs (inputs/writer.py), and is in the kernel's hands before a
+decision that it led to is committed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -22,13 +26,19 @@ from ryzen_coordinator.core.effects import Journal as JournalRecord
 from ryzen_coordinator.core.events import Event
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.errors import JournalError
+from ryzen_coordinator.inputs.entries import Call, Cause, Update, raised
+from ryzen_coordinator.inputs.reader import folder_of
+from ryzen_coordinator.inputs.writer import InputLog
 from ryzen_coordinator.journal import Journal
+from ryzen_coordinator.server import convert
 from ryzen_coordinator.server.outbox import Latest, Subscribers
 from ryzen_coordinator.server.present import incident_message
+from ryzen_protos.v1 import node_pb2 as pb_node
 from ryzen_protos.v1 import operator_pb2 as pb
 
 TICK_S = 0.05
 _PRUNE_EVERY_S = 600.0
+_INPUTS_EVERY_S = 1.0
 
 _log = structlog.get_logger("ryzen_coordinator")
 
@@ -36,13 +46,20 @@ _log = structlog.get_logger("ryzen_coordinator")
 class Driver:
     """The one owner of the core. Raises JournalError if the journal's records cannot be read."""
 
-    def __init__(self, settings: CoreSettings, journal: Journal) -> None:
+    def __init__(self, settings: CoreSettings, journal: Journal, replay_bytes: int = 0) -> None:
         now_s = time.monotonic()
         self.session = uuid.uuid4().hex
         self.started_s = now_s
         self.journal = journal
+        unix_offset_s = time.time() - now_s
+        records = journal.records()
+        self._inputs: InputLog | None = None
+        self._inputs_wait = asyncio.Event()
+        if replay_bytes:
+            self._inputs = InputLog(folder_of(journal.path), replay_bytes, self.session)
+            self._inputs.start(settings, records, now_s, unix_offset_s)
         try:
-            self.core = Core(settings, journal.records(), now_s, time.time() - now_s)
+            self.core = Core(settings, records, now_s, unix_offset_s)
         except DurableError as error:
             raise JournalError(f"journal {journal.path}: {error}: give another --journal") from error
         self.incidents = Subscribers()
@@ -54,7 +71,14 @@ class Driver:
 
     def submit(self, event: Event) -> None:
         """Take in an event now; its effects follow soon."""
-        self._enqueue(self.core.step(event, time.monotonic()))
+        self._call(event, lambda now_s: self.core.step(event, now_s))
+        self.changes += 1
+
+    def take_update(self, node: str, stream: int, message: pb_node.NodeUpdate) -> None:
+        """The same for what a node says."""
+        update = Update(node, stream, message, time.time_ns())
+        report = convert.report(*update)
+        self._call(update, lambda now_s: self.core.step(report, now_s))
         self.changes += 1
 
     def open_stream(self, node: str) -> tuple[int, Latest[Desire]]:
@@ -80,12 +104,21 @@ class Driver:
             batch = self._queue.get_nowait()
             await self._write([effect for effect in batch if isinstance(effect, JournalRecord)])
 
+    async def close(self) -> None:
+        """Write the rest of everything; call it when nothing runs any more."""
+        await self.drain()
+        if self._inputs is not None:
+            await asyncio.to_thread(self._inputs.close, time.monotonic())
+        self.journal.close()
+
     async def run(self) -> None:
         """Tick and carry effects until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
             group.create_task(self._carry())
             group.create_task(self._prune())
+            if self._inputs is not None:
+                group.create_task(self._keep_inputs(self._inputs))
 
     async def write_events(self, node: str, events: Iterable[tuple[int, int, str, str, dict[str, str]]]) -> bool:
         """Keep a node's history; True once it is on disk and may be acknowledged."""
@@ -96,17 +129,28 @@ class Driver:
             return False
         return True
 
-    def _enqueue(self, effects: list[Effect]) -> None:
+    def _call(self, cause: Cause, call: Callable[[float], list[Effect]]) -> bool:
+        """Call the core now; True if that had effects."""
+        now_s = time.monotonic()
+        try:
+            effects = call(now_s)
+        except Exception as error:
+            self._keep_input(Call(now_s, cause, raised(error)))
+            raise
+        self._keep_input(Call(now_s, cause, effects))
         if effects:
             self._queue.put_nowait(effects)
+        return bool(effects)
+
+    def _keep_input(self, call: Call) -> None:
+        if self._inputs is not None and self._inputs.add(call, self.core):
+            self._inputs_wait.set()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            effects = self.core.tick(time.monotonic())
-            if effects:
+            if self._call(None, self.core.tick):
                 self.changes += 1
-            self._enqueue(effects)
 
     async def _carry(self) -> None:
         while True:
@@ -121,9 +165,21 @@ class Driver:
 
     async def _write(self, records: list[JournalRecord]) -> None:
         try:
-            await asyncio.to_thread(self.journal.write, records, time.time())
+            await asyncio.to_thread(self._put_on_disk, records)
         except JournalError as error:
             _log.error("a decision could not be kept and would be forgotten by a restart", journal=str(error))
+
+    def _put_on_disk(self, records: list[JournalRecord]) -> None:
+        if self._inputs is not None:
+            self._inputs.flush()
+        self.journal.write(records, time.time())
+
+    async def _keep_inputs(self, inputs: InputLog) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._inputs_wait.wait(), _INPUTS_EVERY_S)
+            self._inputs_wait.clear()
+            await asyncio.to_thread(inputs.flush)
 
     def _hand_out(self, effect: Effect) -> None:
         if isinstance(effect, Desire):

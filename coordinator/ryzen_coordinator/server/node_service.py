@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -109,7 +108,7 @@ class _Stream:
     def _take(self, update: pb.NodeUpdate) -> None:
         if update.HasField("goodbye"):
             self._goodbye = update.goodbye.reason or "goodbye"
-        self._driver.submit(convert.report(self._node, self._number, update, time.time_ns()))
+        self._driver.take_update(self._node, self._number, update)
 
     async def _keep_events(self, update: pb.NodeUpdate) -> None:
         if not update.events:
