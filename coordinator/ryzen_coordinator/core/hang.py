@@ -164,6 +164,7 @@ def _incident(cluster: Cluster, job: Job, hang: Hang, verdict: Verdict) -> Incid
     incident = incidents.open_on(cluster, job, suspicion, rides=False)
     incident.marks["suspected"] = hang.asked_s
     job.advice = incident.id
+    cluster.durable[("job", job.record)] = None
     return incident
 
 

@@ -162,7 +162,6 @@ def _with_handler_of(before: JobSeen, now: JobSeen) -> JobSeen:
         join_id=before.join_id,
         store=None,
         shape=before.shape,
-        checkpoint_step=now.checkpoint_step if now.checkpoint_step is not None else before.checkpoint_step,
         torchrun_pid=before.torchrun_pid,
     )
 

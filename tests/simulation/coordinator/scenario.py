@@ -28,11 +28,12 @@ from ryzen_coordinator.core.events import (
     NodeReport,
     OperatorEvict,
     OperatorReadmit,
-    ProgressSeen,
     RankSeen,
     Shape,
 )
 from ryzen_coordinator.core.settings import CoreSettings
+
+from .rank_commands import RankCommands, replace_rank
 
 TICK_S = 0.05
 UNIX_OFFSET_S = 1e6
@@ -53,7 +54,7 @@ class Node:
 
 
 @dataclass
-class Scenario:
+class Scenario(RankCommands):
     """The state of one file while it runs."""
 
     core: Core = field(default_factory=lambda: Core(CoreSettings(), now_s=0.0, unix_offset_s=UNIX_OFFSET_S))
@@ -160,7 +161,9 @@ class Scenario:
             RankSeen(world.group_rank * count + i, i, first + i, world.generation, attached=True) for i in range(count)
         )
         node.began_s = self.now_s
-        self._change(node, handler="running", generation=world.generation, store=None, ranks=ranks)
+        self._change(
+            node, handler="running", generation=world.generation, store=None, ranks=ranks, checkpoint_step=None
+        )
 
     def do_obey(self, name: str) -> None:
         """Everything that a node does about an announcement: see it, end its ranks, come to the rendezvous."""
@@ -169,14 +172,6 @@ class Scenario:
         self.do_kill_old(name)
         if node.desired is not None and node.desired.go and node.job is not None and node.job.handler == "running":
             self.do_join(name, pid=str(node.job.torchrun_pid))
-
-    def do_step(self, *names: str, step: str = "1", done: str = "1", section: str = "") -> None:
-        """All ranks of the nodes are in `step` now, having done `done` of this generation."""
-        for name in names:
-            node = self.nodes[name]
-            node.began_s = self.now_s
-            record = ProgressSeen(int(step), section, 0.0, 0.0, int(done))
-            self._ranks(node, lambda rank, record=record: replace_rank(rank, progress=record))
 
     def do_gaps(self, name: str, **named: str) -> None:
         """The longest silences that were measured on the node; the section "step" is the one without a name."""
@@ -188,37 +183,6 @@ class Scenario:
 
     def do_saved(self, name: str, step: str) -> None:
         self._change(self.nodes[name], checkpoint_step=int(step))
-
-    def do_exit(self, name: str, rank: str, code: str = "1", error: str = "", ago: str = "0") -> None:
-        """A rank of the node exits; code=? could not be read; error=Type:message."""
-        kind, _, message = error.partition(":")
-        changes: dict[str, Any] = {
-            "life": "exited",
-            "exit_code": None if code == "?" else int(code),
-            "ended_ago_s": float(ago),
-            "error_type": kind,
-            "error_message": message,
-        }
-        chosen = {int(number) for number in rank.split(",")}
-        self._ranks(self.nodes[name], lambda seen: replace_rank(seen, **changes) if seen.rank in chosen else seen)
-
-    def do_raise(self, name: str, rank: str, error: str) -> None:
-        """An exception is stamped in a rank's page."""
-        kind, _, message = error.partition(":")
-        self._ranks(
-            self.nodes[name],
-            lambda seen: (
-                replace_rank(seen, life="failing", error_type=kind, error_message=message)
-                if seen.rank == int(rank)
-                else seen
-            ),
-        )
-
-    def do_freeze(self, name: str, rank: str, state: str = "T") -> None:
-        self._ranks(
-            self.nodes[name],
-            lambda seen: replace_rank(seen, process_state=state) if seen.rank == int(rank) else seen,
-        )
 
     def do_leave(self, name: str, code: str) -> None:
         """Torchrun exits."""
@@ -331,15 +295,15 @@ def _job(job: DesiredJob) -> str:
         words.append(
             f"world [{' '.join(world.nodes)}] rank {world.group_rank} store {world.store[0]} join {world.join_id}"
         )
+        if world.resume_at_most is not None:
+            words.append(f"resume at most {world.resume_at_most}")
+    if job.evidence:
+        words.append("evidence")
     if job.place == "dismissed":
         words.append(f"exit {job.exit_code}")
     if job.stop_pids:
         words.append(f"stop {' '.join(map(str, job.stop_pids))}")
     return ", ".join(words) + (f" ({job.reason})" if job.reason else "")
-
-
-def replace_rank(rank: RankSeen, **changes: Any) -> RankSeen:
-    return rank._replace(**changes)
 
 
 def _aged(rank: RankSeen, quiet_s: float) -> RankSeen:

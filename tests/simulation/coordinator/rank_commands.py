@@ -1,0 +1,123 @@
+"""The commands of a scenario file that say what the ranks of a node do, and what is found out about them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ryzen_coordinator.core.events import Collective, Probe, ProgressSeen, RankSeen
+
+
+def replace_rank(rank: RankSeen, **changes: Any) -> RankSeen:
+    return rank._replace(**changes)
+
+
+def _collective(word: str, done: bool) -> Collective:
+    group, number, operation, *shape = word.split(":")
+    return Collective(group, int(number), operation, shape[0] if shape else "", done)
+
+
+class RankCommands:
+    """Part of a Scenario, which has the nodes and carries their reports."""
+
+    nodes: dict[str, Any]
+    now_s: float
+
+    def _change(self, node: Any, **changes: Any) -> None:
+        raise NotImplementedError
+
+    def _ranks(self, node: Any, change: Any) -> None:
+        raise NotImplementedError
+
+    def do_step(self, *names: str, step: str = "1", done: str = "1", section: str = "") -> None:
+        """All ranks of the nodes are in `step` now, having done `done` of this generation."""
+        for name in names:
+            node = self.nodes[name]
+            node.began_s = self.now_s
+            record = ProgressSeen(int(step), section, 0.0, 0.0, int(done))
+            self._ranks(node, lambda rank, record=record: replace_rank(rank, progress=record))
+
+    def do_exit(self, name: str, rank: str, code: str = "1", error: str = "", ago: str = "0") -> None:
+        """A rank of the node exits; code=? could not be read; error=Type:message."""
+        kind, _, message = error.partition(":")
+        changes: dict[str, Any] = {
+            "life": "exited",
+            "exit_code": None if code == "?" else int(code),
+            "ended_ago_s": float(ago),
+            "error_type": kind,
+            "error_message": message,
+        }
+        chosen = {int(number) for number in rank.split(",")}
+        self._ranks(self.nodes[name], lambda seen: replace_rank(seen, **changes) if seen.rank in chosen else seen)
+
+    def do_raise(self, name: str, rank: str, error: str) -> None:
+        """An exception is stamped in a rank's page."""
+        kind, _, message = error.partition(":")
+        self._ranks(
+            self.nodes[name],
+            lambda seen: (
+                replace_rank(seen, life="failing", error_type=kind, error_message=message)
+                if seen.rank == int(rank)
+                else seen
+            ),
+        )
+
+    def do_freeze(self, name: str, rank: str, state: str = "T") -> None:
+        self._ranks(
+            self.nodes[name],
+            lambda seen: replace_rank(seen, process_state=state) if seen.rank == int(rank) else seen,
+        )
+
+    def do_oom(self, name: str, rank: str) -> None:
+        """The kernel kills a rank for want of memory."""
+        self._ranks(
+            self.nodes[name],
+            lambda seen: (
+                replace_rank(seen, life="exited", exit_code=-9, oom_killed=True) if seen.rank == int(rank) else seen
+            ),
+        )
+
+    def do_section(self, node: str, rank: str, name: str) -> None:
+        """One rank enters a section."""
+        self._ranks(
+            self.nodes[node],
+            lambda seen: (
+                replace_rank(seen, progress=seen.progress._replace(section=name))
+                if seen.rank == int(rank) and seen.progress is not None
+                else seen
+            ),
+        )
+
+    def do_ahead(self, name: str, rank: str, step: str, done: str) -> None:
+        """One rank alone is elsewhere."""
+        record = ProgressSeen(int(step), "", 0.0, 0.0, int(done))
+        self._ranks(
+            self.nodes[name], lambda seen: replace_rank(seen, progress=record) if seen.rank == int(rank) else seen
+        )
+
+    def do_probe(
+        self, name: str, rank: str, frozen: str = "0", at: str = "", entered: str = "", done: str = "", busy: str = "no"
+    ) -> None:
+        """What the agent finds of some ranks: entered=GROUP:NUMBER:OPERATION[:SHAPE] waits there, at=PLACE does not."""
+        node = self.nodes[name]
+        entries = [_collective(word, False) for word in entered.split() if word]
+        entries += [_collective(word, True) for word in done.split() if word]
+        place = at or "all_reduce (torch/distributed/distributed_c10d.py:3252)"
+        stack = sum(map(ord, place))
+        probe = Probe(
+            1, 0.0, stack, float(frozen), busy == "yes", not at, recorder=bool(entries), collectives=tuple(entries)
+        )
+        chosen = {int(number) for number in rank.split(",")}
+        assert node.job is not None
+        node.job = replace(node.job, stacks=tuple(dict([*node.job.stacks, (stack, place)]).items()))
+        self._ranks(node, lambda seen: replace_rank(seen, probe=probe) if seen.rank in chosen else seen)
+
+    def do_groups(self, name: str, **named: str) -> None:
+        """Members of the process groups."""
+        groups = tuple((group, tuple(int(rank) for rank in ranks.split(","))) for group, ranks in named.items())
+        self._change(self.nodes[name], groups=groups)
+
+    def do_marks(self, name: str, step: str, counts: str) -> None:
+        """Collectives that each rank of the node had begun when the step began."""
+        each = dict(enumerate(int(count) for count in counts.split(",")))
+        self._ranks(self.nodes[name], lambda seen: replace_rank(seen, marks=((int(step), each[seen.local_rank]),)))

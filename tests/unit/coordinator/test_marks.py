@@ -1,0 +1,73 @@
+"""A rank that skips a collective is found by the counts, and no healthy pattern of them accuses anybody."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ryzen_coordinator.core.marks import STEPS_KEPT, Marks
+
+
+def observed(counts: dict[int, list[int]], size: int = 4) -> Marks:
+    """All ranks report the counts at these steps."""
+    marks = Marks()
+    marks.begin(1, size)
+    for step, each in counts.items():
+        for rank, count in enumerate(each):
+            marks.observe(rank, ((step, count),))
+    return marks
+
+
+def test_a_rank_that_skips_one_collective_is_named_at_the_second_mark_after_it() -> None:
+    counts = {8: [16] * 4, 16: [32] * 4, 24: [48, 48, 47, 48]}
+    marks = observed(counts)
+    assert marks.confirmed is None
+    assert marks.suspected is not None
+    marks = observed({**counts, 32: [64, 64, 63, 64]})
+    assert marks.confirmed is not None
+    assert marks.confirmed.ranks == (2,)
+    assert (marks.confirmed.clean_step, marks.confirmed.step, marks.confirmed.behind) == (16, 24, 1)
+
+
+def test_a_barrier_on_the_other_side_of_a_steps_begin_accuses_nobody() -> None:
+    marks = observed({8: [16] * 4, 16: [32] * 4, 24: [49, 48, 48, 48], 32: [64] * 4, 40: [80] * 4})
+    assert marks.confirmed is None
+    assert marks.agreed_step == 40
+
+
+def test_one_more_collective_on_rank_0_at_the_start_is_its_own_affair() -> None:
+    marks = observed({8: [17, 16, 16, 16], 16: [33, 32, 32, 32], 24: [49, 48, 48, 48], 32: [65, 64, 64, 64]})
+    assert marks.confirmed is None
+    assert marks.agreed_step == 32
+
+
+def test_of_two_ranks_neither_is_named() -> None:
+    marks = observed({8: [8, 8], 16: [16, 16], 24: [24, 23], 32: [32, 31]}, size=2)
+    assert marks.confirmed is not None
+    assert marks.confirmed.ranks == ()
+
+
+def test_counts_of_steps_that_never_become_whole_do_not_pile_up() -> None:
+    marks = Marks()
+    marks.begin(1, 2)
+    for step in range(10 * STEPS_KEPT):
+        marks.observe(0, ((step, step),))
+    assert len(marks.counts) <= STEPS_KEPT
+
+
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=30), st.permutations(list(range(4))), st.data())
+def test_ranks_that_do_the_same_are_never_accused_whatever_arrives_when(
+    per_step: list[int], offsets: list[int], data: st.DataObject
+) -> None:
+    marks = Marks()
+    marks.begin(1, 4)
+    reports = []
+    total = 0
+    for step, count in enumerate(per_step):
+        total += count
+        reports += [(rank, step, total + offsets[rank]) for rank in range(4)]
+    order = data.draw(st.permutations(reports))
+    for rank, step, count in order:
+        marks.observe(rank, ((step, count),))
+    assert marks.suspected is None
+    assert marks.confirmed is None
