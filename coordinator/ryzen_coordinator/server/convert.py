@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
 from ryzen_coordinator.core.events import (
@@ -94,12 +95,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         seen_generation=message.seen_generation,
         join_id=message.join_id,
         store=(message.store.host, message.store.port) if message.HasField("store") else None,
-        shape=Shape(
-            min(max(1, shape.min_nodes), NODES_MAX),
-            min(max(1, shape.min_nodes, shape.max_nodes), NODES_MAX),
-            min(max(1, shape.ranks_per_node), RANKS_MAX),
-            tuple(sorted((_line(key, 64), _line(value, 64)) for key, value in shape.options.items())),
-        ),
+        shape=_shape(shape.min_nodes, shape.max_nodes, shape.ranks_per_node, tuple(shape.options.items())),
         ranks=tuple(_rank(rank) for rank in message.ranks if rank.rank < RANKS_MAX),
         old_ranks_alive=message.old_ranks_alive,
         gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX]),
@@ -108,6 +104,16 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
         stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
         groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _shape(min_nodes: int, max_nodes: int, ranks_per_node: int, options: tuple[tuple[str, str], ...]) -> Shape:
+    return Shape(
+        min(max(1, min_nodes), NODES_MAX),
+        min(max(1, min_nodes, max_nodes), NODES_MAX),
+        min(max(1, ranks_per_node), RANKS_MAX),
+        tuple(sorted((_line(key, 64), _line(value, 64)) for key, value in options)),
     )
 
 
@@ -172,14 +178,15 @@ def _progress(message: pb.Progress) -> ProgressSeen:
 
 
 def _seconds(value: float) -> float:
-    """A duration; 0 for what is none."""
-    return min(value, _SECONDS_MAX) if math.isfinite(value) and value > 0 else 0.0
+    """A duration; 0 for what is none (not a number, below zero)."""
+    return value if 0.0 < value <= _SECONDS_MAX else _SECONDS_MAX if _SECONDS_MAX < value < math.inf else 0.0
 
 
 def _lines(text: str) -> str:
     return "\n".join(_line(line, 200) for line in text[:STACK_CHARS].splitlines())
 
 
+@lru_cache(maxsize=8192)  # names of sections and operations come again with every report
 def _line(text: str, length: int) -> str:
     """One printable line: no control character reaches a terminal."""
     return text[:length] if text.isprintable() else "".join(c if c.isprintable() else " " for c in text[:length])
