@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import random
+import signal
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,12 +23,12 @@ from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.comparison import ScriptPaths, compare
 from ryzen_lab.coordinator_watch import status, watch_incidents
 from ryzen_lab.errors import LabError, NeverHappened, UsageError
-from ryzen_lab.faults import Aim, Fault, parse
-from ryzen_lab.faults.base import Target
+from ryzen_lab.faults import Fault, parse
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
 from ryzen_lab.record import Listener, Record, Service
 from ryzen_lab.settings import TrialSettings, script_command
+from ryzen_lab.striking import Striker
 
 FIRST_STEP_S_MAX = 120.0
 SPARES_S_MAX = 30.0
@@ -78,6 +79,7 @@ class Trial:
         self._listeners = listeners
         self._tasks: list[asyncio.Task[None]] = []
         _check(settings, self.faults)
+        self._striker = Striker(settings, self.faults, self.chance)
 
     async def run(self) -> dict[str, Any]:
         """The result as in the lab contract. Raises LabError; nothing is left running either way."""
@@ -96,6 +98,7 @@ class Trial:
             finally:
                 for task in self._tasks:
                     task.cancel()
+                self._striker.cancel()
                 await cluster.stop()
                 await observer.stop()
                 if self.settings.logs is not None:
@@ -118,16 +121,17 @@ class Trial:
 
     async def _run(self, cluster: Cluster) -> dict[str, Any]:
         await self._start(cluster)
-        struck: list[dict[str, Any]] = []
+        self._striker.watch(cluster)
         load = os.getloadavg()[0]
-        if self.faults:
+        if self._striker.at_once:
             await self._wait_for_step(cluster)
             load = os.getloadavg()[0]
-            struck = await self._strike(cluster)
+            await self._striker.strike(cluster)
         exits = await self._end(cluster)
+        self._striker.finish()
         codes = [code for code in exits.values() if code is not None]
         return {
-            "fault": _fault(struck),
+            "fault": _fault(self._striker.struck),
             **measure.figures(cluster.observer.record),
             "digest_comparable": measure.world_kept(cluster.observer.record),
             "exit_code": next((code for code in codes if code), 0),
@@ -182,52 +186,6 @@ class Trial:
         gaps = [after - before for before, after in itertools.pairwise(times)] or [0]
         await asyncio.sleep(self.chance.random() * statistics.median(gaps) / 1e9)
 
-    async def _strike(self, cluster: Cluster) -> list[dict[str, Any]]:
-        struck = []
-        for fault, aim in self._aims(cluster):
-            injection = await fault.inject(cluster, aim)
-            cluster.observer.injected(injection)
-            struck.append(
-                {
-                    "kind": fault.kind,
-                    "rank": injection.rank,
-                    "node": injection.node,
-                    "at_step": injection.at_step,
-                    **({"where": injection.where} if injection.where else {}),
-                }
-            )
-            self._tasks.append(asyncio.get_running_loop().create_task(fault.go_on(cluster, aim)))
-            after_s = self.settings.return_after if self.settings.return_after is not None else fault.return_after_s
-            if after_s is not None:
-                back = self._bring_back(cluster, fault, aim, after_s)
-                self._tasks.append(asyncio.get_running_loop().create_task(back))
-        return struck
-
-    def _aims(self, cluster: Cluster) -> list[tuple[Fault, Aim]]:
-        ranks = [int(each) for each in self.settings.fault_rank.split(",") if each]
-        nodes = [each for each in self.settings.fault_node.split(",") if each]
-        current = cluster.observer.record.current()
-        members = sorted({each.node for each in current.values()})
-        aims = []
-        for fault in self.faults:
-            aim = Aim(self.chance)
-            if fault.target is Target.RANK:
-                chosen = bool(ranks)
-                number = ranks.pop(0) if ranks else self.chance.choice(sorted(current))
-                if number not in current:
-                    raise LabError(f"rank {number} is not alive at the moment of the fault")
-                aim = Aim(self.chance, rank=current.pop(number), chosen=chosen)  # two faults strike two ranks
-            elif fault.target is Target.NODE:
-                name = nodes.pop(0) if nodes else self.chance.choice(members)
-                aim = Aim(self.chance, node=cluster.node(name if name.startswith("node-") else f"node-{name}"))
-            aims.append((fault, aim))
-        return aims
-
-    async def _bring_back(self, cluster: Cluster, fault: Fault, aim: Aim, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        cluster.observer.returned(fault.kind, aim.node.name if aim.node else "")
-        await fault.bring_back(cluster, aim)
-
     async def _end(self, cluster: Cluster) -> dict[str, int | None]:
         """Wait for the end of every torchrun; their exit codes by node, None for one that a fault killed."""
         record = cluster.observer.record
@@ -238,7 +196,8 @@ class Trial:
             lambda: _broken_control(cluster),
         )
         struck = {pid for each in record.injections for pid in each.pids}
-        return {each.node: each.exit_code if each.pid not in struck else None for each in _torchruns(record)}
+        killed = {each.pid for each in _torchruns(record) if each.pid in struck and each.exit_code == -signal.SIGKILL}
+        return {each.node: None if each.pid in killed else each.exit_code for each in _torchruns(record)}
 
 
 def _torchruns(record: Record) -> list[Service]:

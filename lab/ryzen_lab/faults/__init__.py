@@ -7,6 +7,7 @@ from ryzen_lab.faults.base import Aim, Fault
 from ryzen_lab.faults.injected import Backward, Deadlock, Exit, Gil, Loader, Save, Skip, Spin
 from ryzen_lab.faults.innocent import Partition, Pause
 from ryzen_lab.faults.signals import AgentKill, CoordinatorKill, Kill, NodeKill, NodeStop, Stop
+from ryzen_lab.moments import ENDING, MOMENTS
 
 __all__ = ["KINDS", "Aim", "Fault", "parse"]
 
@@ -33,11 +34,25 @@ KINDS: dict[str, type[Fault]] = {
 
 
 def parse(text: str) -> list[Fault]:
-    """`kill,coordinator-kill` as faults, `none` as no fault. Raises UsageError for an unknown kind."""
+    """`kill,coordinator-kill` as faults, `none` as no fault; `kill,kill@rendezvous`: the second one at that moment.
+
+    Raises UsageError for an unknown kind or moment.
+    """
     names = [each.strip() for each in text.split(",")]
-    for name in names:
-        if name not in KINDS and name != NOTHING:
-            raise UsageError(f"--fault: {name!r} is not a kind of fault; allowed: {NOTHING}, {', '.join(KINDS)}")
     if len(names) > 1 and NOTHING in names:
         raise UsageError(f"--fault: {text!r}: {NOTHING!r} stands alone")
-    return [KINDS[name]() for name in names if name != NOTHING]
+    faults = [_one(name) for name in names if name != NOTHING]
+    if faults and all(each.moment and each.moment != ENDING for each in faults):
+        raise UsageError(f"--fault: {text!r}: nothing is {faults[0].moment} before a fault: put one before it")
+    return faults
+
+
+def _one(name: str) -> Fault:
+    kind, at, moment = name.partition("@")
+    if kind not in KINDS:
+        raise UsageError(f"--fault: {kind!r} is not a kind of fault; allowed: {NOTHING}, {', '.join(KINDS)}")
+    if at and moment not in MOMENTS:
+        raise UsageError(f"--fault: {moment!r} is not a moment; allowed: {', '.join(MOMENTS)}")
+    fault = KINDS[kind]()
+    fault.moment = moment
+    return fault

@@ -39,6 +39,8 @@ class Fault(ABC):
     """Whether training must stop and go on from a checkpoint; if not, the death of any rank is a false action."""
     return_after_s: ClassVar[float | None] = None
     """When what was killed comes back, unless the user says otherwise. None: never."""
+    moment: str = ""
+    """Of the recovery from another fault (moments.py); empty: at the step that was asked for."""
 
     @abstractmethod
     async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
