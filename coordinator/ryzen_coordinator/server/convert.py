@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
@@ -138,9 +139,14 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
         message.attached,
         _progress(message.progress) if message.HasField("progress") else None,
         message.oom_killed,
-        tuple((min(m.step, _COUNT_MAX), min(m.collectives, _COUNT_MAX)) for m in message.marks[-MARKS_MAX:]),
+        _marks(message.marks) if message.marks else (),
         _probe(message.probe) if message.HasField("probe") else None,
     )
+
+
+def _marks(flat: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    bounded = [count if count <= _COUNT_MAX else 0 for count in flat[: 2 * MARKS_MAX]]
+    return tuple(zip(bounded[::2], bounded[1::2], strict=False))
 
 
 def _probe(message: pb.Probe) -> Probe:

@@ -184,17 +184,9 @@ class ObservedRank(_message.Message):
     attached: bool
     progress: Progress
     oom_killed: bool
-    marks: _containers.RepeatedCompositeFieldContainer[StepMark]
+    marks: _containers.RepeatedScalarFieldContainer[int]
     probe: Probe
-    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., oom_killed: bool = ..., marks: _Optional[_Iterable[_Union[StepMark, _Mapping]]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
-
-class StepMark(_message.Message):
-    __slots__ = ("step", "collectives")
-    STEP_FIELD_NUMBER: _ClassVar[int]
-    COLLECTIVES_FIELD_NUMBER: _ClassVar[int]
-    step: int
-    collectives: int
-    def __init__(self, step: _Optional[int] = ..., collectives: _Optional[int] = ...) -> None: ...
+    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., oom_killed: bool = ..., marks: _Optional[_Iterable[int]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
 
 class Probe(_message.Message):
     __slots__ = ("samples", "age_s", "stack", "frozen_s", "busy", "in_collective", "wait_channel", "recorder", "collectives")
