@@ -104,6 +104,7 @@ def update(node: int, second: int) -> pb.NodeUpdate:
         job.ranks.add(
             rank=node * RANKS + local, local_rank=local, pid=100 + local, generation=1, life=pb.ObservedRank.ALIVE,
             process_state="R", attached=True, progress=progress,
+            marks=[value for step in (64, 72, 74 + second) for value in (step + second, 12 * (step + second))],
         )  # fmt: skip
     return message
 
