@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import nullcontext
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from ryzen_lab.bench import beat, document, footprint, spine
+from ryzen_lab.bench import beat, coordinator, document, footprint, hang, spine
 from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
@@ -148,29 +149,48 @@ class Part(StrEnum):
     BEAT = "beat"
     AGENT = "agent"
     SPINE = "spine"
+    HANG = "hang"
+    COORDINATOR = "coordinator"
 
 
 @app.command()
 def bench(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure (default all).")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Trials of each row of the spine.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, help="Trials of each row, deaths for the coordinator.")] = 3,
+    from_: Annotated[
+        list[Path] | None, typer.Option("--from", help="For hang: results of trials that were run already.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=2, help="Agents for the coordinator.")] = 2048,
+    seconds: Annotated[float, typer.Option(min=1, help="Window for the coordinator.")] = 60.0,
     out: Annotated[Path, typer.Option(help="Document whose tables are made anew.")] = Path("docs/benchmarks.md"),
 ) -> None:
     """Measure what Ryzen costs and what it saves; writes the tables into docs/benchmarks.md."""
     try:
         for part in parts or list(Part):
-            typer.echo(f"{_measured(part, repeat, out)}\n")
+            typer.echo(f"{_measured(part, Measuring(repeat, out, from_ or [], nodes, seconds))}\n")
     except LabError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 
 
-def _measured(part: Part, repeat: int, out: Path) -> str:
+@dataclass(frozen=True)
+class Measuring:
+    """How to measure, and where the table goes."""
+
+    repeat: int
+    out: Path
+    results: list[Path]
+    nodes: int
+    seconds: float
+
+
+def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
-    command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {repeat}"] if part is Part.SPINE else [])])
+    repeated = part in (Part.SPINE, Part.COORDINATOR) or (part is Part.HANG and not how.results)
+    command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {how.repeat}"] if repeated else [])])
 
     def write(table: str) -> str:
-        document.write(out, part.value, table)
+        document.write(how.out, part.value, table)
         return table
 
     def row_done(rows: list[dict[str, Any]]) -> None:
@@ -182,7 +202,12 @@ def _measured(part: Part, repeat: int, out: Path) -> str:
         return write(document.beat_table(json.loads(done.stdout), command))
     if part is Part.AGENT:
         return write(document.footprint_table(_run(footprint.measure()), command))
-    return write(document.spine_table(_run(spine.measure(repeat, row_done)), command))
+    if part is Part.COORDINATOR:
+        return write(coordinator.table(_run(coordinator.measure(how.nodes, how.seconds, how.repeat)), command))
+    if part is Part.HANG:
+        results = hang.read(how.results) if how.results else _run(hang.measure(how.repeat))
+        return write(hang.table(results, command))
+    return write(document.spine_table(_run(spine.measure(how.repeat, row_done)), command))
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -39,22 +39,22 @@ async def measure() -> dict[str, float]:
 
 
 async def _watch(pid: int) -> dict[str, float]:
-    ticks, began = _cpu_ticks(pid), time.monotonic()
+    ticks, began = cpu_ticks(pid), time.monotonic()
     await asyncio.sleep(WINDOW_S)
-    used = (_cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
     return {
-        "rss_mb": _memory_mb(pid, "Rss"),
-        "pss_mb": _memory_mb(pid, "Pss"),
+        "rss_mb": memory_mb(pid, "Rss"),
+        "pss_mb": memory_mb(pid, "Pss"),
         "cpu_percent": 100 * used / (time.monotonic() - began),
     }
 
 
-def _cpu_ticks(pid: int) -> int:
+def cpu_ticks(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
-def _memory_mb(pid: int, name: str) -> float:
+def memory_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024

@@ -1,0 +1,242 @@
+"""Thousands of agents of one job, without nodes: the load for `ryzen-lab bench coordinator`.
+
+Run as a module, a process of its own: `python -m ryzen_lab.bench.fleet HOST:PORT NODES RANKS`. Each agent has a
+connection and a stream of its own and says what a real one says: hello, the join of its torchrun, and then once a
+second the whole job with a progress record for every rank. It obeys as a real one does: ranks of an older
+generation end, the handler joins again with a fresh store, a world that answers the join is taken.
+
+Conversation with the parent, a line each: it says `formed` with the seconds once every rank steps; then for each line
+`kill` one rank of one node dies, and it says when every agent had been told of the new generation and when every
+agent had the new world. It ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+
+import ryzen_protos
+from ryzen_protos.v1 import node_pb2 as pb
+from ryzen_protos.v1 import node_pb2_grpc
+
+REFRESH_S = 1.0
+_CONNECTS_A_SECOND = 200
+_FORM_S_MAX = 300.0
+_STEPS_A_SECOND = 10
+_START_S = 1.0
+"""From the world to the first step of its ranks."""
+_SECTIONS = ("", "data", "forward", "backward", "optimizer", "checkpoint", "(start)", "(first step)")
+_CHANNEL = (
+    ("grpc.use_local_subchannel_pool", 1),  # as many connections as agents
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class SimulatedAgent:
+    """One node's agent, and all that it would observe."""
+
+    def __init__(self, index: int, nodes: int, ranks: int) -> None:
+        self.index = index
+        self.told_s: dict[int, float] = {}  # when each generation was first heard of
+        self.world_s: dict[int, float] = {}  # when its world came
+        self._update = pb.NodeUpdate()
+        self._hello = pb.NodeHello(
+            node=f"node-{index}", session="s", boot_id=f"boot-{index}", host=f"host-{index}", address="127.0.0.1",
+            node_rank=index, protocol=ryzen_protos.PROTOCOL, version=ryzen_protos.__version__,
+        )  # fmt: skip
+        self.job = self._update.jobs.add(run_id="fleet", user="lab", torchrun_pid=1000 + index)
+        self.job.shape.CopyFrom(pb.JobShape(min_nodes=nodes, max_nodes=nodes, ranks_per_node=ranks, max_restarts=1000))
+        self._dirty = asyncio.Event()
+        self._join()
+
+    # ------------------------------------------------------------ what happens to it
+
+    def kill(self, local_rank: int) -> None:
+        """SIGKILL of a rank, seen by the agent at once."""
+        rank = self.job.ranks[local_rank]
+        rank.life, rank.exit_code = pb.ObservedRank.EXITED, -9
+        self._dirty.set()
+
+    @property
+    def steps(self) -> bool:
+        return bool(self.job.ranks) and all(each.progress.steps_done > 0 for each in self.job.ranks)
+
+    async def run(self, address: str, phase_s: float) -> None:
+        async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
+            call = node_pb2_grpc.NodeServiceStub(channel).Attach()
+            writer = asyncio.create_task(self._write(call, phase_s))
+            try:
+                while (state := await call.read()) is not grpc.aio.EOF:
+                    self._obey(state)
+            finally:
+                writer.cancel()
+
+    # ------------------------------------------------------------ how it speaks and obeys
+
+    async def _write(self, call: Any, phase_s: float) -> None:
+        self._update.hello.CopyFrom(self._hello)
+        while True:
+            self._dirty.clear()
+            self._update.seq += 1
+            self._update.sent_unix_ns = time.time_ns()
+            self._advance()
+            await call.write(self._update)
+            first, wait_s = self._update.HasField("hello"), REFRESH_S
+            if first:
+                self._update.ClearField("hello")
+                wait_s = phase_s  # so that agents do not speak in step
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._dirty.wait()
+
+    def _obey(self, state: pb.DesiredState) -> None:
+        now = time.monotonic()
+        self._update.applied_version = state.version
+        for wanted in state.jobs:
+            job = self.job
+            if wanted.inquiry > self._update.answered_inquiry:
+                self._update.answered_inquiry = wanted.inquiry
+                self._dirty.set()
+            if wanted.generation > job.seen_generation:
+                job.seen_generation = wanted.generation
+                self.told_s[wanted.generation] = now
+                self._end_ranks(wanted.generation)
+            if wanted.HasField("world"):
+                self._take(wanted.world, now)
+            if job.handler == pb.ObservedJob.RUNNING and wanted.go and wanted.generation > job.generation:
+                self._join()
+
+    def _end_ranks(self, generation: int) -> None:
+        for rank in self.job.ranks:
+            if rank.generation < generation and rank.life != pb.ObservedRank.EXITED:
+                rank.life, rank.exit_code, rank.killed_by_agent = pb.ObservedRank.EXITED, -9, True
+        self._dirty.set()
+
+    def _join(self) -> None:
+        self.job.handler = pb.ObservedJob.JOINING
+        self.job.join_id += 1
+        self.job.store.CopyFrom(pb.Endpoint(host="127.0.0.1", port=20000 + self.index))
+        self._dirty.set()
+
+    def _take(self, world: pb.World, now: float) -> None:
+        job = self.job
+        if job.handler != pb.ObservedJob.JOINING or world.join_id != job.join_id or world.generation <= job.generation:
+            return
+        self.world_s[world.generation] = now
+        job.handler, job.generation = pb.ObservedJob.RUNNING, world.generation
+        job.ClearField("store")
+        del job.ranks[:]
+        count = job.shape.ranks_per_node
+        for local in range(count):
+            job.ranks.add(
+                rank=world.group_rank * count + local, local_rank=local, pid=2000 + local, generation=world.generation,
+                life=pb.ObservedRank.ALIVE, process_state="R", attached=True,
+            )  # fmt: skip
+        del job.gaps[:]
+        job.gaps.extend(pb.SectionGap(section=name, longest_s=0.1) for name in _SECTIONS)
+        self._dirty.set()
+
+    def _advance(self) -> None:
+        """A second of training in every rank."""
+        job, now = self.job, time.monotonic()
+        if job.handler != pb.ObservedJob.RUNNING or now - self.world_s.get(job.generation, now) < _START_S:
+            return
+        if any(each.life != pb.ObservedRank.ALIVE for each in job.ranks):
+            return
+        for rank in job.ranks:
+            progress = rank.progress
+            progress.step += _STEPS_A_SECOND
+            progress.steps_done += _STEPS_A_SECOND
+            progress.section, progress.quiet_s, progress.step_age_s = "backward", 0.01, 0.05
+            progress.tokens += 40960
+            progress.loss, progress.grad_norm = 2.0, 1.0
+            steps = sorted({progress.step & ~63, progress.step & ~7, progress.step})
+            rank.marks[:] = [number for step in steps for number in (step, 3 * step)]
+        job.checkpoint_step, job.checkpoint_known = job.ranks[0].progress.step // 100 * 100, True
+
+
+class Fleet:
+    """All agents."""
+
+    def __init__(self, address: str, nodes: int, ranks: int) -> None:
+        self._address = address
+        self._chance = random.Random(1)  # noqa: S311 - which node dies, no secret
+        self.agents = [SimulatedAgent(index, nodes, ranks) for index in range(nodes)]
+        self.failure = ""
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        tasks = []
+        for agent in self.agents:
+            tasks.append(asyncio.create_task(agent.run(self._address, self._chance.random() * REFRESH_S)))
+            tasks[-1].add_done_callback(self._ended)
+            await asyncio.sleep(1 / _CONNECTS_A_SECOND)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.failure = f"a stream has ended: {task.exception() or 'by the coordinator'}"
+
+    async def until(self, what: str, condition: Callable[[SimulatedAgent], bool]) -> None:
+        """Raises SystemExit, in words, where it takes too long or a stream has ended."""
+        end = time.monotonic() + _FORM_S_MAX
+        while not all(condition(agent) for agent in self.agents):
+            if self.failure or time.monotonic() > end:
+                raise SystemExit(self.failure or f"waited {_FORM_S_MAX:.0f} s for {what}, which never came")
+            await asyncio.sleep(0.05)
+
+    async def kill_one(self) -> dict[str, float]:
+        """Seconds until the agents knew of the new generation, and until they had its world."""
+        agent = self._chance.choice(self.agents)
+        generation = agent.job.generation + 1
+        began = time.monotonic()
+        agent.kill(self._chance.randrange(len(agent.job.ranks)))
+        await self.until("the new generation", lambda each: generation in each.told_s)
+        await self.until("the new world", lambda each: generation in each.world_s)
+        told = [each.told_s[generation] - began for each in self.agents]
+        world = [each.world_s[generation] - began for each in self.agents]
+        await self.until("the first new steps", lambda each: each.steps)
+        await asyncio.sleep(2 * REFRESH_S)
+        return {"told_median_s": statistics.median(told), "told_max_s": max(told), "world_max_s": max(world)}
+
+
+async def main(address: str, nodes: int, ranks: int) -> None:
+    soft_to_hard()
+    began = time.monotonic()
+    fleet = Fleet(address, nodes, ranks)
+    async with fleet.connected():
+        await fleet.until("every rank to step", lambda each: each.steps)
+        _say(formed_s=time.monotonic() - began)
+        loop = asyncio.get_running_loop()
+        while await loop.run_in_executor(None, sys.stdin.readline):
+            _say(**await fleet.kill_one())
+
+
+def soft_to_hard() -> None:
+    """As many open files as this process may have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say(**values: float) -> None:
+    print(json.dumps(values), flush=True)  # noqa: T201 - its output is its result
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
