@@ -9,7 +9,7 @@ the process: what a killed rank did last stays readable.
     4096    1024   progress: two slots of one record each, written in turn
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
-    8192   21504   steps: a ring of the last 256 steps
+    8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
@@ -25,21 +25,17 @@ Times are CLOCK_MONOTONIC nanoseconds of the node. Integers are little-endian.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
 import math
-import mmap
 import os
-import stat
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from ryzen_protos import beat_file
+from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
     BeatPageError,
     Event,
@@ -47,6 +43,7 @@ from ryzen_protos.beat_records import (
     Header,
     Progress,
     RareEvent,
+    StepMark,
     StepRecord,
     process_start_ticks,
 )
@@ -63,31 +60,26 @@ __all__ = [
     "Header",
     "Progress",
     "RareEvent",
+    "StepMark",
     "StepRecord",
     "finite_or_none",
     "given_bits",
     "process_start_ticks",
 ]
 
-MAGIC = b"RYZNBEAT"
-VERSION = 1
-PAGE_BYTES = 32768
-
-_HEADER_AT, _HEADER_BYTES = 0, 4096
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
 _NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
-_STEPS_AT, _STEP_BYTES, STEPS = 8192, 84, 256
+_STEPS_AT, _STEP_BYTES, STEPS = 8192, 92, 256
 _EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
 RING_SECTIONS = 8
 """How many sections have a duration of their own in the ring of steps (the first eight that were entered)."""
 
-_PREFIX = struct.Struct("<8sHHII")  # magic, version, reserved, JSON bytes, CRC of the JSON
 _CRC = struct.Struct("<I")
 _SEQUENCE = struct.Struct("<Q")
-_PROGRESS = struct.Struct("<QQQHHQQQQdddd")
+_PROGRESS = struct.Struct("<QQQHHQQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
-_STEP = struct.Struct("<QQQQd8fQ")
+_STEP = struct.Struct("<QQQQQd8fQ")
 _EVENT = struct.Struct("<QQQHH")
 
 _HAS_LOSS, _HAS_GRAD_NORM, _HAS_LR, _HAS_FLOPS = 1, 2, 4, 8
@@ -99,7 +91,7 @@ class BeatWriter:
     def __init__(self, path: Path, header: Header) -> None:
         """Create the page at `path`, keeping the one that stood there as `*.previous`. Raises OSError."""
         self.header = header
-        self._map = _create(path, header)
+        self._map = beat_file.create(path, header)
         whole = memoryview(self._map)
         self._bodies = tuple(whole[at : at + _PROGRESS.size] for at in (_SLOTS_AT, _SLOTS_AT + _SLOT_BYTES))
         whole.release()
@@ -131,13 +123,15 @@ class BeatWriter:
         step_started_ns: int,
         tokens: int = 0,
         samples: int = 0,
+        collectives: int = 0,
         given: int = 0,
         loss: float = 0.0,
         grad_norm: float = 0.0,
         learning_rate: float = 0.0,
         flops: float = 0.0,
     ) -> None:
-        """Store one record. `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn.
+        """Store one record. `collectives` had been begun on the default process group when the step began.
+        `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn.
 
         Raises struct.error for a value that does not fit (a step below zero); the record before it stays.
         """
@@ -146,7 +140,7 @@ class BeatWriter:
         at = _SLOTS_AT + slot * _SLOT_BYTES
         _PROGRESS.pack_into(
             self._map, at, sequence, step, steps_done, section, given, entered_ns, step_started_ns,
-            tokens, samples, loss, grad_norm, learning_rate, flops,
+            tokens, samples, collectives, loss, grad_norm, learning_rate, flops,
         )  # fmt: skip
         _CRC.pack_into(self._map, at + _PROGRESS.size, crc32(self._bodies[slot]))
         self._sequence = sequence  # only now: after a value that does not fit, the other slot still stands
@@ -159,11 +153,12 @@ class BeatWriter:
         self._map[_FAILURE_AT : _FAILURE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
 
     def step_done(
-        self, step: int, started_ns: int, duration_ns: int, tokens: int, squared_lengths: float,
+        self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
         sections: list[float],
     ) -> None:  # fmt: skip
-        """Enter a finished step in the ring. `sections` has `RING_SECTIONS` durations in seconds."""
-        raw = _STEP.pack(step, started_ns, duration_ns, tokens, squared_lengths, *sections, self._steps)
+        """Enter a finished step in the ring. `sections` has `RING_SECTIONS` durations in seconds; `collectives`
+        had been begun on the default process group when the step began."""
+        raw = _STEP.pack(step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, self._steps)
         at = _STEPS_AT + (self._steps % STEPS) * _STEP_BYTES
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
         self._steps += 1
@@ -188,9 +183,9 @@ class BeatReader:
     def __init__(self, path: Path, owner_uid: int | None = None) -> None:
         """Open the page. Raises BeatPageError for a link, another owner, a wrong size, magic, version or header."""
         self.path = path
-        self._descriptor = _open(path, owner_uid)
+        self._descriptor = beat_file.open_page(path, owner_uid)
         try:
-            self.header = _read_header(self._read(_HEADER_AT, _HEADER_BYTES), path)
+            self.header = beat_file.read_header(self._read(0, beat_file.HEADER_BYTES), path)
         except BeatPageError:
             self.close()
             raise
@@ -237,8 +232,31 @@ class BeatReader:
     def steps(self) -> Iterator[StepRecord]:
         """The finished steps that the ring still holds, oldest first."""
         for values in sorted(self._ring(_STEP, _STEPS_AT, STEPS, _STEP_BYTES), key=lambda each: int(each[-1])):
-            step, started_ns, duration_ns, tokens, squared_lengths, *sections, _count = values
-            yield StepRecord(step, started_ns, duration_ns, tokens, squared_lengths, tuple(sections))
+            step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
+            yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
+
+    def marks(self, progress: Progress, last: int = 0) -> list[StepMark]:
+        """Collectives that had been begun when a step began, ascending by step. `progress` as just read.
+
+        Of the newest step and the newest multiples of 8 and of 64: ranks that are read at different moments have
+        some step in common. With `last`: of so many last steps, at most the ring's 256. A step costs one small read;
+        one that the ring does not hold is left out.
+        """
+        newest = progress.step
+        wanted = range(max(newest - last + 1, 0), newest) if last else {newest - newest % 64, newest - newest % 8}
+        found = [self._mark(progress, step) for step in sorted(wanted) if step != newest]
+        return [*(mark for mark in found if mark is not None), StepMark(newest, progress.collectives)]
+
+    def _mark(self, progress: Progress, step: int) -> StepMark | None:
+        back = progress.step - step
+        if back > min(progress.steps_done, STEPS - 1):
+            return None
+        # After the last step of all the step that `progress` names is in the ring itself: one place on.
+        for count in (progress.steps_done - back, progress.steps_done - back - 1):
+            values = _checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
+            if values is not None and (values[0], values[-1]) == (step, count):
+                return StepMark(step, values[4])
+        return None
 
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
@@ -277,11 +295,11 @@ class BeatReader:
         return _checked(_PROGRESS, raw, newer) or _checked(_PROGRESS, raw, older)
 
     def _as_progress(self, values: tuple[Any, ...]) -> Progress:
-        sequence, step, done, section, given, entered, started, tokens, samples, *measured = values
+        sequence, step, done, section, given, entered, started, tokens, samples, collectives, *measured = values
         loss, grad_norm, learning_rate, flops = measured
         return Progress(
             sequence, step, done, self._names.get(section) or self._section(section) or "", entered, started,
-            tokens, samples,
+            tokens, samples, collectives,
             loss if given & _HAS_LOSS else None,
             grad_norm if given & _HAS_GRAD_NORM else None,
             learning_rate if given & _HAS_LR else None,
@@ -297,74 +315,6 @@ def given_bits(loss: float | None, grad_norm: float | None, learning_rate: float
         | (learning_rate is not None and _HAS_LR)
         | (flops is not None and _HAS_FLOPS)
     )
-
-
-def _create(path: Path, header: Header) -> mmap.mmap:
-    text = json.dumps(asdict(header)).encode()
-    if len(text) > _HEADER_BYTES - _PREFIX.size:
-        raise OSError(f"{path}: beat page header of {len(text)} bytes is too long")
-    page = bytearray(PAGE_BYTES)
-    page[: _PREFIX.size] = _PREFIX.pack(MAGIC, VERSION, 0, len(text), crc32(text))
-    page[_PREFIX.size : _PREFIX.size + len(text)] = text
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if os.write(descriptor, page) != PAGE_BYTES:  # room is taken now: a store into a full tmpfs is SIGBUS
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        mapped = mmap.mmap(descriptor, PAGE_BYTES)
-    finally:
-        os.close(descriptor)
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(path.with_name(path.name + ".previous"))
-    aside.rename(path)
-    return mapped
-
-
-def _open(path: Path, owner_uid: int | None) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise BeatPageError(f"{path}: cannot be opened as a beat page ({error.strerror})") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != PAGE_BYTES:
-        wrong = f"{path}: {status.st_size} bytes, a beat page is a file of {PAGE_BYTES}"
-    elif owner_uid is not None and status.st_uid != owner_uid:
-        wrong = f"{path}: belongs to uid {status.st_uid}, expected {owner_uid}"
-    else:
-        return descriptor
-    os.close(descriptor)
-    raise BeatPageError(wrong)
-
-
-def _read_header(page: bytes, path: Path) -> Header:
-    magic, version, _reserved, length, checksum = _PREFIX.unpack_from(page)
-    if magic != MAGIC:
-        raise BeatPageError(f"{path}: no beat page (magic {magic!r}, expected {MAGIC!r})")
-    if version != VERSION:
-        raise BeatPageError(f"{path}: beat page version {version}, this agent reads {VERSION}")
-    if length > _HEADER_BYTES - _PREFIX.size:
-        raise BeatPageError(f"{path}: damaged beat page header (length {length})")
-    text = page[_PREFIX.size : _PREFIX.size + length]
-    if crc32(text) != checksum:
-        raise BeatPageError(f"{path}: damaged beat page header (checksum)")
-    try:
-        values = json.loads(text)
-        header = Header(**{field.name: values[field.name] for field in fields(Header)})
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BeatPageError(f"{path}: damaged beat page header ({type(error).__name__}: {error})") from error
-    _check_types(header, path)
-    return header
-
-
-def _check_types(header: Header, path: Path) -> None:
-    for field in fields(Header):
-        value = getattr(header, field.name)
-        if field.type == "str":
-            right = type(value) is str and value.isprintable()
-        else:
-            right = type(value) is int and 0 <= value < 1 << 63
-        if not right:
-            raise BeatPageError(f"{path}: damaged beat page header ({field.name} is {value!r:.80})")
 
 
 def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] | None:

@@ -36,7 +36,10 @@ class Header:
 
 
 class Progress(NamedTuple):  # a tuple is made in a tenth of the time, and the agent makes many
-    """Where a rank is. `section` is "" between named sections; `loss` and the like are None until reported."""
+    """Where a rank is. `section` is "" between named sections; `loss` and the like are None until reported.
+
+    `collectives`: how many the rank had begun on the default process group when this step began.
+    """
 
     sequence: int
     step: int
@@ -46,6 +49,7 @@ class Progress(NamedTuple):  # a tuple is made in a tenth of the time, and the a
     step_started_ns: int
     tokens: int
     samples: int
+    collectives: int
     loss: float | None
     grad_norm: float | None
     learning_rate: float | None
@@ -69,6 +73,16 @@ class RareEvent:
     kind: int
 
 
+class StepMark(NamedTuple):
+    """How many collectives a rank had begun on the default process group when a step began.
+
+    Counted from a common start they are equal on all ranks at equal steps, or one of them has skipped a collective.
+    """
+
+    step: int
+    collectives: int
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One finished step: durations in seconds, `sections` by index of `BeatReader.section_names()`."""
@@ -77,6 +91,7 @@ class StepRecord:
     started_ns: int
     duration_ns: int
     tokens: int
+    collectives: int
     squared_lengths: float
     sections: tuple[float, ...]
 

@@ -8,7 +8,8 @@
     nudge.sock                        datagrams from ranks: "look at my page now"; their content is ignored
     jobs/<run_id>/rank-<local_rank>.beat
     jobs/<run_id>/rank-<local_rank>.beat.previous
-    jobs/<run_id>/evidence/
+    jobs/<run_id>/rank-<local_rank>.sock             torch's worker server of the rank
+    jobs/<run_id>/evidence/rank-<local_rank>.stack   what faulthandler wrote at STACK_SIGNAL
 
 Private to its user (mode 0700): grpcio cannot tell who calls on a Unix socket, so the folder is the guard.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 from pathlib import Path
 
@@ -24,6 +26,10 @@ ENVIRONMENT = "RYZEN_RUN_DIR"
 SYSTEM_RUN_DIR = Path("/run/ryzen")
 SOCKET_PATH_BYTES_MAX = 107
 """sun_path of sockaddr_un has 108 bytes on Linux, the last one is the terminator (unix(7))."""
+
+STACK_SIGNAL = signal.SIGRTMIN + 11
+"""Makes a rank write its main thread's stack. High among the real-time signals: glibc takes the first two, debuggers
+and profilers tend to take the next."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -80,6 +86,15 @@ def job_dir(run_dir: Path, run_id: str) -> Path:
 
 def beat_page(run_dir: Path, run_id: str, local_rank: int) -> Path:
     return job_dir(run_dir, run_id) / f"rank-{local_rank}.beat"
+
+
+def worker_socket(run_dir: Path, run_id: str, local_rank: int) -> Path:
+    """Raises RunDirError where its path is too long for a socket."""
+    return _socket(job_dir(run_dir, run_id) / f"rank-{local_rank}.sock")
+
+
+def stack_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
+    return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.stack"
 
 
 def _socket(path: Path) -> Path:

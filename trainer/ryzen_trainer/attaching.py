@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ryzen_protos import run_dir
 from ryzen_protos.beat_page import BeatWriter, Header, process_start_ticks
+from ryzen_trainer import evidence
 from ryzen_trainer.failure import Nudge, stamp_uncaught
-from ryzen_trainer.run import DetachedRun, Run
+from ryzen_trainer.run import RESUME_AT_MOST, DetachedRun, Run, resume_at_most
 
 ATTACHED = "RYZEN_ATTACHED_PID"
 """Set by `attach()` for the children: the process that writes the page."""
@@ -56,13 +57,27 @@ def _attached(role: str, device: str) -> Run:
     page = run_dir.beat_page(folder, header.run_id, header.local_rank)
     page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     nudge = Nudge(run_dir.nudge_socket(folder))
-    run = Run(BeatWriter(page, header), nudge)
+    run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")))
     os.environ[ATTACHED] = str(os.getpid())
     stamp_uncaught(run.failed)
     atexit.register(run.finish)
     os.register_at_fork(after_in_child=run.detach)
     nudge.send()
+    evidence.write_stack_on_signal(run_dir.stack_file(folder, header.run_id, header.local_rank))
+    _serve_evidence(run, folder, header)
     return run
+
+
+def _serve_evidence(run: Run, folder: Path, header: Header) -> None:
+    """Now where torch is loaded, else when the first step begins. A path too long for a socket is done without."""
+    try:
+        path = run_dir.worker_socket(folder, header.run_id, header.local_rank)
+    except run_dir.RunDirError:
+        return
+    if evidence.torch_is_loaded():
+        evidence.serve(path)
+    else:
+        run.at_first_step = lambda: evidence.serve(path)
 
 
 def _header(role: str, device: str) -> Header:

@@ -20,16 +20,25 @@ A page has one writer: call from one thread. A forked child writes to it no more
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
 from types import TracebackType
 from typing import Protocol, TypeVar
 
 from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, given_bits
+from ryzen_trainer.evidence import collectives_begun
 from ryzen_trainer.failure import Nudge
 
 Item = TypeVar("Item")
+
+RESUME_AT_MOST = "RYZEN_RESUME_AT_MOST"
+"""Set by the rendezvous handler after a rollback: checkpoints of later steps are tainted."""
+
+PAUSE = "(pause) "
+"""What the section of a declared pause begins with; the coordinator calls no pause a stall."""
+
 # RuntimeError: what torch raises for a tensor of more than one element.
 _NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError, RuntimeError)
 
@@ -47,7 +56,11 @@ class Section(Protocol):
 class Run:
     """The three calls of a loop (`steps` or `step`, `section`, `report`), and what the checkpointer says."""
 
-    def __init__(self, page: BeatWriter, nudge: Nudge) -> None:
+    def __init__(self, page: BeatWriter, nudge: Nudge, resume_at_most: int | None = None) -> None:
+        self.resume_at_most = resume_at_most
+        """After a rollback: the newest step whose checkpoint may be resumed from. None: any."""
+        self.at_first_step: Callable[[], object] | None = None
+        """Called once, when the first step begins."""
         self._page = page
         self._nudge = nudge
         self._sections: dict[str, Section] = {}
@@ -58,6 +71,7 @@ class Run:
         self._begun = False
         self._step = self._done = 0
         self._started = self._entered = 0
+        self._collectives = 0  # begun when the running step began
         self._spent = [0] * NAMES  # ns of the running step by section
         self._tokens = self._samples = self._step_tokens = 0
         self._given = 0
@@ -73,7 +87,11 @@ class Run:
         now = monotonic_ns()
         if self._in_step:
             self._end_step(now)
+        if self.at_first_step is not None:
+            first, self.at_first_step = self.at_first_step, None
+            first()
         self._step = number
+        self._collectives = collectives_begun()
         self._in_step = self._begun = True
         self._started = self._entered = now
         self._spent = [0] * NAMES
@@ -100,6 +118,13 @@ class Run:
         if found is None:
             found = self._sections[name] = _Section(self, self._section_index(name))
         return found
+
+    def pause(self, name: str = "") -> Section:
+        """`with run.pause("evaluation"):` a wait that is meant, however long: nobody calls it a stall.
+
+        Outside it the job is judged as ever, so declare it on every rank that waits, or on the one that is waited for.
+        """
+        return self.section(PAUSE + name)
 
     def report(
         self,
@@ -167,7 +192,9 @@ class Run:
         seconds = [spent * 1e-9 for spent in self._spent[:RING_SECTIONS]]
         tokens, self._step_tokens = self._step_tokens, 0
         with contextlib.suppress(*_NOT_STORABLE):
-            self._page.step_done(self._step, self._started, now - self._started, tokens, 0.0, seconds)
+            self._page.step_done(
+                self._step, self._started, now - self._started, tokens, self._collectives, 0.0, seconds
+            )
 
     def _mark(self, index: int) -> None:
         """The time until now belongs to the section that was open; `index` is open from now on."""
@@ -183,7 +210,7 @@ class Run:
         try:  # not contextlib.suppress: this runs ten times a step
             self._store(
                 self._step, self._done, self._section, now, self._started,
-                self._tokens, self._samples, self._given, *self._measured,
+                self._tokens, self._samples, self._collectives, self._given, *self._measured,
             )  # fmt: skip
         except _NOT_STORABLE:  # a step below zero, say: the loop shall not stop for that
             return
@@ -215,6 +242,7 @@ class DetachedRun(Run):
 
     def __init__(self) -> None:
         self._nothing = contextlib.nullcontext()
+        self.resume_at_most = resume_at_most(os.environ.get(RESUME_AT_MOST, ""))
 
     @property
     def attached(self) -> bool:
@@ -237,6 +265,11 @@ class DetachedRun(Run):
     def failed(self, error_type: str, message: str) -> None: ...
 
     def detach(self) -> None: ...
+
+
+def resume_at_most(text: str) -> int | None:
+    """A number of steps, as the handler exports it; None for no limit or for what is no number of steps."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _count(value: object) -> int:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ryzen_protos import beat_page
+from ryzen_protos import beat_file, beat_page
 from ryzen_protos.beat_page import PAGE_BYTES, BeatPageError, BeatReader, BeatWriter, Event, Header, given_bits
 
 HEADER = Header("run", 3, 1, 1, 4, os.getpid(), 12345, 4026531836)
@@ -30,8 +30,8 @@ sections = [page.section_index(name) for name in ("", "forward", "backward")]
 n = 0
 while True:
     n += 1
-    page.progress(n, n + 1, sections[n % 3], n + 2, n + 3, n + 4, n + 5, 15, n + 0.5, n + 0.25, n * 2.0, n * 3.0)
-    page.step_done(n, n + 1, n + 2, n + 3, n * 4.0, [float(n)] * 8)
+    page.progress(n, n + 1, sections[n % 3], n + 2, n + 3, n + 4, n + 5, n + 6, 15, n + 0.5, n + 0.25, n * 2.0, n * 3.0)
+    page.step_done(n, n + 1, n + 2, n + 3, n + 5, n * 4.0, [float(n)] * 8)
 """
 
 
@@ -62,7 +62,8 @@ def test_no_read_beside_a_busy_writer_is_torn_or_goes_back(path: Path, busy_writ
             continue
         n = seen.step
         assert (seen.sequence, seen.steps_done, seen.entered_ns, seen.step_started_ns) == (n, n + 1, n + 2, n + 3)
-        assert (seen.tokens, seen.samples, seen.loss, seen.grad_norm) == (n + 4, n + 5, n + 0.5, n + 0.25)
+        assert (seen.tokens, seen.samples, seen.collectives) == (n + 4, n + 5, n + 6)
+        assert (seen.loss, seen.grad_norm) == (n + 0.5, n + 0.25)
         assert (seen.learning_rate, seen.flops) == (n * 2.0, n * 3.0)
         assert seen.section == ("", "forward", "backward")[n % 3]
         assert n >= last
@@ -78,12 +79,8 @@ def test_the_ring_of_steps_beside_a_busy_writer_holds_only_whole_steps(
     for _ in range(50):
         for each in page.steps():
             n = each.step
-            assert (each.started_ns, each.duration_ns, each.tokens, each.squared_lengths) == (
-                n + 1,
-                n + 2,
-                n + 3,
-                n * 4.0,
-            )
+            assert (each.started_ns, each.duration_ns, each.tokens) == (n + 1, n + 2, n + 3)
+            assert (each.collectives, each.squared_lengths) == (n + 5, n * 4.0)
             assert set(each.sections) == {float(n)}
 
 
@@ -97,7 +94,7 @@ def test_a_writer_killed_in_mid_store_leaves_a_whole_record(path: Path, busy_wri
     assert left.steps_done == left.step + 1
 
 
-@given(cut=st.integers(0, 96), first=st.integers(1, 50))
+@given(cut=st.integers(0, 104), first=st.integers(1, 50))
 def test_a_store_cut_short_at_any_byte_shows_the_record_before_it(
     tmp_path_factory: pytest.TempPathFactory, cut: int, first: int
 ) -> None:
@@ -113,7 +110,7 @@ def test_a_store_cut_short_at_any_byte_shows_the_record_before_it(
     path.write_bytes(before[:changed] + after[changed : changed + cut] + before[changed + cut :])
     seen = BeatReader(path).progress()
     assert seen is not None
-    assert seen.step == (first + 1 if cut == 96 else first)
+    assert seen.step == (first + 1 if cut == 104 else first)
 
 
 numbers = st.integers(0, (1 << 64) - 1)
@@ -137,7 +134,7 @@ def test_what_is_written_is_read(
     writer = BeatWriter(path, HEADER)
     section = writer.section_index("evaluation")
     figures = [0.0 if each is None else each for each in (loss, norm, rate, flops)]
-    writer.progress(step, done, section, entered, 5, tokens, 6, given_bits(loss, norm, rate, flops), *figures)
+    writer.progress(step, done, section, entered, 5, tokens, 6, 7, given_bits(loss, norm, rate, flops), *figures)
     seen = BeatReader(path).progress()
     assert seen is not None
     assert (seen.step, seen.steps_done, seen.section, seen.entered_ns) == (step, done, "evaluation", entered)
@@ -155,7 +152,7 @@ def test_no_content_makes_a_reader_fail(tmp_path_factory: pytest.TempPathFactory
     writer.progress(1, 0, writer.section_index("forward"), 1, 1)
     writer.failure("ValueError", "text")
     writer.event(Event.CHECKPOINT, 7)
-    writer.step_done(1, 1, 1, 1, 1.0, [0.0] * 8)
+    writer.step_done(1, 1, 1, 1, 1, 1.0, [0.0] * 8)
     content = bytearray(path.read_bytes())
     for start, region in data.draw(st.lists(places, max_size=40)):
         content[start : start + len(region)] = region
@@ -210,7 +207,7 @@ def test_a_header_that_says_nothing_sensible_is_refused_in_one_line(path: Path, 
     BeatWriter(path, HEADER)
     content = bytearray(path.read_bytes())
     raw = text.encode()
-    content[:20] = beat_page._PREFIX.pack(beat_page.MAGIC, beat_page.VERSION, 0, len(raw), crc32(raw))
+    content[:20] = beat_file.PREFIX.pack(beat_file.MAGIC, beat_file.VERSION, 0, len(raw), crc32(raw))
     content[20 : 20 + len(raw)] = raw
     path.write_bytes(content)
     with pytest.raises(BeatPageError, match="damaged beat page header") as caught:
@@ -232,7 +229,7 @@ def test_a_page_of_another_version_names_both(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8] = 9
     path.write_bytes(content)
-    with pytest.raises(BeatPageError, match="version 9, this agent reads 1"):
+    with pytest.raises(BeatPageError, match="version 9, this agent reads 2"):
         BeatReader(path)
 
 
@@ -282,7 +279,7 @@ def test_a_new_page_keeps_the_one_before_it_as_evidence(path: Path) -> None:
 def test_the_ring_holds_the_last_256_steps_in_order(path: Path) -> None:
     writer = BeatWriter(path, HEADER)
     for step in range(300):
-        writer.step_done(step, step, 1, 2, 3.0, [0.0] * 8)
+        writer.step_done(step, step, 1, 2, 4, 3.0, [0.0] * 8)
     assert [each.step for each in BeatReader(path).steps()] == list(range(44, 300))
 
 

@@ -34,6 +34,7 @@ from ryzen_trainer.rendezvous import arguments as torchrun_arguments
 from ryzen_trainer.rendezvous import stores
 from ryzen_trainer.rendezvous.arguments import Arguments, fail, say
 from ryzen_trainer.rendezvous.link import AgentLink
+from ryzen_trainer.run import RESUME_AT_MOST
 
 BACKEND = "ryzen"
 LAST_WORD_S = 0.5
@@ -41,6 +42,13 @@ LISTEN_AGAIN_S = 1.0
 BARRIER_GRACE_S = 1.0
 """After a good end every torchrun comes to the exit barrier by itself, a poll interval apart. Lower: the one that
 hosts the store may leave before a slower one has looked. Higher: a node lost in the last second holds up the rest."""
+
+FLIGHT_RECORDER = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")
+"""The name and the older one; what the user has set stands, "0" for off included."""
+
+FLIGHT_RECORDER_ENTRIES = "512"
+"""Several steps of a model with tens of buckets. Fewer: the oldest that hangs may be overwritten; more: memory of the
+rank, and a longer answer while it is looked at."""
 
 _Phase = node_pb2.ObservedJob
 _Place = node_pb2.DesiredJob
@@ -266,6 +274,12 @@ class RyzenRendezvousHandler(RendezvousHandler):
             os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
         else:
             os.environ.pop("TORCH_ELASTIC_WORKER_IDENTICAL", None)
+        if not any(os.environ.get(name) for name in FLIGHT_RECORDER):
+            os.environ[FLIGHT_RECORDER[0]] = FLIGHT_RECORDER_ENTRIES
+        if world.HasField("resume_at_most"):
+            os.environ[RESUME_AT_MOST] = str(world.resume_at_most)
+        else:
+            os.environ.pop(RESUME_AT_MOST, None)
 
     def _release_later(self, seconds: float) -> None:
         if self._releasing is None:

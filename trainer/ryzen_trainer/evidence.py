@@ -1,0 +1,98 @@
+"""What a rank leaves open for its node's agent to look into, should the job stand still.
+
+    jobs/<run_id>/rank-<local>.sock             torch's own worker server: flight recorder, process groups
+    jobs/<run_id>/evidence/rank-<local>.stack   where faulthandler writes when it is signalled
+
+The worker server answers from C++ threads, so the flight recorder can be read though the main thread hangs and
+even though it holds the interpreter's lock. Who is in which process group is known to Python alone: the handler
+`ryzen_groups` needs that lock. Where the agent may not read a rank's memory (py-spy), it asks for the stack by a
+real-time signal instead; it sends it only to a process that catches it.
+
+Torch is used as far as the script has imported it, and never imported from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from ryzen_protos import run_dir
+
+_BINDINGS = "torch._C._distributed_c10d"
+_C10D = "torch.distributed.distributed_c10d"
+
+
+def collectives_begun() -> int:
+    """How many collectives this rank has begun on the default process group; 0 where there is none to ask.
+
+    Not remembered between calls: a script may destroy its group and make another. Costs a third of a microsecond.
+    """
+    c10d = sys.modules.get(_C10D)
+    if c10d is None:
+        return 0
+    try:
+        group = c10d._world.default_pg
+        return 0 if group is None else int(group._get_sequence_number_for_group())
+    except Exception:  # noqa: BLE001 - a backend that does not count may raise anything, and the loop shall not see it
+        return 0
+
+
+def torch_is_loaded() -> bool:
+    """Whether the script has imported torch with its distributed part."""
+    return _BINDINGS in sys.modules and _C10D in sys.modules
+
+
+def serve(path: Path) -> bool:
+    """Open the worker server of this process at `path`. False where that cannot be; never raises."""
+    try:
+        bindings: Any = sys.modules[_BINDINGS]
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # of the generation before
+        bindings._register_handler("ryzen_groups", _answer_groups)
+        server = bindings._WorkerServer(str(path))
+        # Never destroyed: its destructor, run while the interpreter finalises, aborts the process.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+        path.chmod(0o600)
+    except Exception:  # noqa: BLE001 - a private interface of torch: whatever it does, the script goes on
+        return False
+    return True
+
+
+def write_stack_on_signal(path: Path) -> bool:
+    """Let `run_dir.STACK_SIGNAL` write the main thread's stack to `path`. False where that cannot be; never raises.
+
+    A signal that the script uses itself is left alone. The kernel hands a signal that is sent to a process to its
+    main thread unless that blocks it, and the handler writes the stack of the thread it runs in.
+    """
+    try:
+        if signal.getsignal(run_dir.STACK_SIGNAL) is not signal.SIG_DFL:
+            return False
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        faulthandler.register(run_dir.STACK_SIGNAL, file=descriptor, all_threads=False, chain=False)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def process_groups() -> dict[str, list[int]]:
+    """The process groups that this rank belongs to, with their members' global ranks."""
+    c10d: Any = sys.modules[_C10D]
+    names = c10d._world.pg_names
+    return {str(names[group]): sorted(ranks) for group, ranks in list(c10d._world.pg_group_ranks.items())}
+
+
+def _answer_groups(_request: object, response: Any) -> None:
+    try:
+        text = json.dumps(process_groups())
+    except Exception:  # noqa: BLE001 - it runs in a thread of torch's, where nobody would see an exception
+        text = "{}"
+    response.set_content(text, "application/json")
