@@ -92,6 +92,7 @@ class _Replay:
         self._found = Replayed()
         self._core: Core | None = None  # where the segment before has arrived
         self._before: Segment | None = None
+        self._empty: Path | None = None  # the segment before, if not even its header is there
         self._session = ""
 
     def run(self, paths: Sequence[Path]) -> Replayed:
@@ -99,20 +100,20 @@ class _Replay:
             segment = reader.read(path)
             if segment is None:
                 self._warn_torn(path, 0)
-                self._before = self._core = None
+                self._before, self._core, self._empty = None, None, path
                 continue
+            if segment.header["unix_s"] > self._window.until_s:
+                break
             self._check_order(segment)
-            if self._outside(segment, following):
+            if self._before_window(following):
                 self._core = None
                 self._check_end(segment)
             else:
                 self._segment(segment)
-            self._before = segment
+            self._before, self._empty = segment, None
         return self._found
 
-    def _outside(self, segment: Segment, following: Path | None) -> bool:
-        if segment.header["unix_s"] > self._window.until_s:
-            return True
+    def _before_window(self, following: Path | None) -> bool:
         if following is None or self._window.from_s == float("-inf"):
             return False
         after = reader.read(following)
@@ -121,9 +122,13 @@ class _Replay:
     def _check_order(self, segment: Segment) -> None:
         """A segment that goes on must go on from a whole one. Raises DamageError."""
         before = self._before
-        if before is None or not segment.continues:
+        if not segment.continues:
             return
-        if before.session != segment.session:
+        if self._empty is not None:
+            raise DamageError(f"{self._empty}: damaged at offset 0: its header is not whole")
+        if before is None:  # older ones have been removed
+            return
+        if (before.session, before.index + 1) != (segment.session, segment.index):
             raise DamageError(f"{segment.path}: goes on from a segment that is missing")
         if before.ended != "continued":
             end = before.torn_at if before.torn_at is not None else before.path.stat().st_size
@@ -150,8 +155,7 @@ class _Replay:
         for offset, number, call in segment.calls():
             unix_s = call.now_s + core.cluster.unix_offset_s
             if unix_s > self._window.until_s:
-                self._core = None
-                return
+                return  # whatever follows is later still
             effects = _run(core, call)
             self._note(unix_s, effects)
             recorded, now = _plain(call.effects), entries.comparable(effects)

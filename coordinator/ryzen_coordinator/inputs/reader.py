@@ -38,6 +38,11 @@ class Segment:
         return str(self.header["session"])
 
     @property
+    def index(self) -> int:
+        """Which of its session's segments it is, from 0."""
+        return int(self.header["index"])
+
+    @property
     def continues(self) -> bool:
         return bool(self.header["continues"])
 
@@ -108,7 +113,7 @@ def _header(path: Path, frame: Frame) -> dict[str, Any]:
         written = header["format"]
         if written == FORMAT:
             snapshot.check_schema(header["schema"])
-            for name in ("session", "continues", "unix_s", "settings", "start", "ryzen"):
+            for name in ("session", "index", "continues", "unix_s", "settings", "start", "ryzen"):
                 header[name]
     except SnapshotError as error:
         raise ReplayError(f"{path}: {error}") from None

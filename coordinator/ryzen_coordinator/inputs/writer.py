@@ -76,11 +76,12 @@ class InputLog:
         self._queue: deque[Call | _Begin | _Gap] = deque()
         self._lock = threading.Lock()
         self._file: int | None = None
-        self._number = 0
+        self._number = self._index = 0
         self._frames = self._written = 0
         self._good_end = 0
         self._continues = False
         self._settings: dict[str, Any] = {}
+        self._unix_offset_s = 0.0
         self._failing = False
         self._retry_at_s = 0.0
         try:
@@ -93,7 +94,7 @@ class InputLog:
 
     def start(self, settings: CoreSettings, records: Records, now_s: float, unix_offset_s: float) -> None:
         """The first segment begins from what the core is about to be made of."""
-        self._settings = asdict(settings)
+        self._settings, self._unix_offset_s = asdict(settings), unix_offset_s
         start = {"records": snapshot.detached(records), "now_s": now_s, "unix_offset_s": unix_offset_s}
         self._queue.append(_Begin(now_s, start))
 
@@ -147,7 +148,7 @@ class InputLog:
             self._append(b"".join(chunk))
             chunk.clear()
             self._end(item.now_s, "continued")
-            self._open(item.start)
+            self._open(item)
         self._append(b"".join(chunk))
         if self._file is not None and self._written >= self._segment_bytes:
             self._written = 0  # asked for once
@@ -164,19 +165,22 @@ class InputLog:
         self._written += size
         self._good_end += size
 
-    def _open(self, start: dict[str, Any]) -> None:
+    def _open(self, begin: _Begin) -> None:
+        start = begin.start
         header = {
             "format": FORMAT,
             "ryzen": ryzen_protos.__version__,
             "session": self._session,
+            "index": self._index,
             "continues": self._continues,
-            "unix_s": time.time(),
+            "unix_s": begin.now_s + self._unix_offset_s,
             "settings": self._settings,
             "schema": snapshot.schema(),
             "start": {"state": snapshot.encode(start["state"])} if "state" in start else start,
         }
         self._remove_old()
         self._number += 1
+        self._index += 1
         path = self.folder / f"{self._number:08}{SUFFIX}"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._frames = self._good_end = 0
