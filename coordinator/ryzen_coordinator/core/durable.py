@@ -104,9 +104,8 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "longest_silence_s": job.gaps.ever_s,
         "advice": job.advice,
         "floor_step": job.floor_step,
-        "floor_acts": job.floor_acts,
         "taint": asdict(job.taint) if job.taint is not None else None,
-        "open": job.open,
+        "open": list(job.open),
         "checkpoint_step": job.checkpoint_step,
         "restarts": job.restarts,
         "fruitless": job.fruitless,
@@ -139,7 +138,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.open = list(body["open"])
     job.unended = {name: Leaver(pid, stream=0) for name, pid in body["unended"].items()}
     job.gaps.ever_s = body["longest_silence_s"]
-    job.advice, job.floor_step, job.floor_acts = body["advice"], body["floor_step"], body["floor_acts"]
+    job.advice, job.floor_step = body["advice"], body["floor_step"]
     job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest

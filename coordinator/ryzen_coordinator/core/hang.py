@@ -3,7 +3,7 @@
     no rank has advanced for T      the agents are asked for evidence; it is judged anew as it comes in
     proof                           the culprit's world is restarted (rolled back where it is desynchronised)
     5 s without                     an incident with advice: whom to look at, and why nothing is done
-    the floor without               restarted; once at one step, then the floor doubles and there is only advice
+    the floor without               restarted; if the same step stalls again there is only advice
     a rank advances                 nothing was wrong; its silence is learned and will be waited for the next time
 
 T is 1.2 x the longest legitimate silence of the section + a margin (gaps.py). The floor is `stall_floor_s`, or three
@@ -13,6 +13,8 @@ detectors/stall.py.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ryzen_coordinator.core import hang_blame, incidents, moments, policy, recovery
 from ryzen_coordinator.core.blame import Confidence, Verdict
@@ -54,10 +56,9 @@ def look(cluster: Cluster, job: Job) -> None:
         _look_into(cluster, job, job.hang)
 
 
-def floor_s(cluster: Cluster, job: Job, step: int) -> float:
+def floor_s(cluster: Cluster, job: Job) -> float:
     """Seconds of standing still after which a stall without proof is acted on."""
-    floor = max(cluster.settings.stall_floor_s, EVER_FACTOR * job.gaps.ever_s)
-    return floor * 2.0**job.floor_acts if step == job.floor_step else floor
+    return max(cluster.settings.stall_floor_s, EVER_FACTOR * job.gaps.ever_s)
 
 
 def _begin(cluster: Cluster, job: Job, sweep: Sweep) -> None:
@@ -95,27 +96,31 @@ def _look_into(cluster: Cluster, job: Job, hang: Hang) -> None:
     if finding.proof:
         _act(cluster, job, hang, finding, views)
         return
-    limit_s = floor_s(cluster, job, hang.step)
+    limit_s = floor_s(cluster, job)
     again = hang.step == job.floor_step
     if stood_s >= limit_s and not again:
-        job.floor_step, job.floor_acts = hang.step, 1
+        job.floor_step = hang.step
         words = f"{finding.words}; nothing has moved the job for {stood_s:.0f} s, its floor is {limit_s:.0f} s"
         _act(cluster, job, hang, Finding(finding.rule, finding.ranks, words, considered=finding.considered), views)
     elif stood_s >= cluster.settings.advise_s:
         why = (
-            "this step has stalled before, so it is the job's own: a person must look"
+            "a restart has not helped at this step, so it is not repeated: a person must look"
             if again
-            else (f"not enough to act on; without a sign of life the job is restarted at {limit_s:.0f} s")
+            else f"not enough to act on; without a sign of life the job is restarted at {limit_s:.0f} s"
         )
         _advise(cluster, job, hang, f"{finding.words}; {why}", views, news)
 
 
 def _found(cluster: Cluster, job: Job, views: list[RankView]) -> Finding:
-    """Ranks that do not do the same collectives any more explain whatever they now hang in."""
+    """Ranks that have done other collectives than the rest explain a proven hang; by themselves they prove none yet."""
+    finding = hang_blame.blame(views, moments.groups(job), cluster.settings)
     apart = job.marks.confirmed or job.marks.suspected
-    if apart is not None and cluster.settings.desync_mode != "off":
-        return Finding("mismatch", apart.ranks, apart.words(), proof=True, desync=True)
-    return hang_blame.blame(views, moments.groups(job), cluster.settings)
+    if apart is None or cluster.settings.desync_mode == "off":
+        return finding
+    words = f"{apart.words()}; {finding.words}"
+    if finding.proof:
+        return replace(finding, ranks=apart.ranks or finding.ranks, words=words, desync=True)
+    return replace(finding, words=words)
 
 
 def _act(cluster: Cluster, job: Job, hang: Hang, finding: Finding, views: list[RankView]) -> None:

@@ -161,7 +161,7 @@ class Job:
 
     `unended`: once the job is over, the nodes whose torchrun has not been seen to leave. `standing`: why it stands
     still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
-    `floor_step`, `floor_acts`: the step at which a stall without evidence was acted on last, and how often.
+    `floor_step`: the step at which a stall without proof was acted on last.
     """
 
     user: str
@@ -189,7 +189,6 @@ class Job:
     hang: Hang | None = None
     advice: int | None = None
     floor_step: int = -1
-    floor_acts: int = 0
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
     open: list[int] = field(default_factory=list)
