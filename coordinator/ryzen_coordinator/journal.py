@@ -4,6 +4,10 @@
 their history and `node_events` that of the agents, both bounded. WAL with synchronous=FULL: a commit is on the
 disk when it returns. WAL needs shared memory between processes of one host, so a network file system is refused
 by its name (sqlite.org/wal.html: "WAL does not work over a network filesystem").
+
+A commit that was torn by a crash is left out by SQLite itself: the frames of its log have checksums. Pages of the
+database have none, so a damaged one is looked for at every start (`quick_check`) and refused: what the coordinator
+would begin with is not to be guessed. Beside the journal lies the log of inputs (inputs/writer.py).
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -31,6 +36,11 @@ create table if not exists node_events (
 """
 DECISIONS_KEPT = 100_000
 EVENTS_KEPT = 100_000
+CHECKED_WHOLE_BYTES = 512 << 20
+"""Up to this size every page is looked at (0.7 s per GiB in the page cache, measured); beyond, those of `records`."""
+
+_PAGE = re.compile(r"\b[Pp]age (\d+)")
+"""As in "Page 6: btreeInitPage() returns error code 11" and "Tree 2 page 5 cell 3: ..."."""
 
 # f_type of statfs(2); the figures are in linux/magic.h and in the file systems' own sources.
 _NETWORK_FILE_SYSTEMS = {
@@ -63,7 +73,11 @@ class Journal:
         with _errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
 
     def records(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(kind, key, body) of everything that was decided last."""
@@ -103,6 +117,7 @@ class Journal:
         connection.execute("pragma synchronous=full")
         # One coordinator a journal: the lock is held for as long as the file is open.
         connection.execute("pragma locking_mode=exclusive")
+        self._refuse_damage()
         (version,) = connection.execute("pragma user_version").fetchone()
         if version not in {0, _SCHEMA_VERSION}:
             raise JournalError(
@@ -111,6 +126,23 @@ class Journal:
             )
         connection.executescript(_SCHEMA)
         connection.execute(f"pragma user_version={_SCHEMA_VERSION}")
+
+    def _refuse_damage(self) -> None:
+        """Raises JournalError with what SQLite finds wrong first, and where."""
+        pages, size, tables = (
+            self._connection.execute(question).fetchone()[0]
+            for question in ("pragma page_count", "pragma page_size", "select count(*) from sqlite_schema")
+        )
+        if not tables:
+            return
+        whole = pages * size <= CHECKED_WHOLE_BYTES
+        rows = self._connection.execute("pragma quick_check(1)" if whole else "pragma quick_check(records)").fetchall()
+        found = str(rows[0][0]).splitlines()[-1] if rows else "ok"
+        if found == "ok":
+            return
+        page = _PAGE.search(found)
+        where = f" at offset {(int(page[1]) - 1) * size}" if page is not None else ""
+        raise JournalError(_damaged(self.path, f"{where} ({found})"))
 
     def _write_one(self, record: JournalRecord, unix_s: float) -> None:
         body = json.dumps(record.body, separators=(",", ":")) if record.body is not None else None
@@ -135,6 +167,13 @@ class Journal:
                 self._connection.execute("rollback")
                 raise
             self._connection.execute("commit")
+
+
+def _damaged(path: Path, what: str) -> str:
+    return (
+        f"journal {path}: damaged{what}: put a copy back, or give another --journal: jobs that run keep their "
+        "generation, what was evicted and the counts of restarts begin anew"
+    )
 
 
 def refuse_network_file_system(path: Path, file_system: int | None = None) -> None:
@@ -168,5 +207,9 @@ def _errors(path: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = " (another coordinator uses it)" if "locked" in reason else ""
         raise JournalError(f"journal {path}: {reason}{hint}") from error
-    except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
+            raise JournalError(_damaged(path, f" ({error})")) from error
         raise JournalError(f"journal {path}: not a journal of ryzen ({error}): give another --journal") from error
+    except ValueError as error:
+        raise JournalError(_damaged(path, f" (a record cannot be read: {error})")) from error

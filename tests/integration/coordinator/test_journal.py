@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ryzen_coordinator import journal as module
 from ryzen_coordinator.core.effects import Journal as JournalRecord
 from ryzen_coordinator.errors import JournalError
 from ryzen_coordinator.journal import Journal, refuse_network_file_system
@@ -59,3 +60,66 @@ def test_a_second_coordinator_on_the_same_journal_is_told_so(tmp_path: Path) -> 
     with pytest.raises(JournalError, match="another coordinator uses it"):
         Journal(tmp_path / "journal.sqlite")
     first.close()
+
+
+def filled(path: Path, writes: int = 400) -> Journal:
+    journal = Journal(path)
+    for number in range(writes):
+        journal.write([JournalRecord("job", f"u/{number % 40}", {"n": number, "text": "x" * 500})], unix_s=1.0)
+    return journal
+
+
+def test_a_log_that_was_torn_in_the_middle_of_a_commit_loses_that_commit_alone(tmp_path: Path) -> None:
+    journal = filled(tmp_path / "journal.sqlite", writes=20)
+    journal.write([JournalRecord("job", "u/last", {"n": 1})], unix_s=1.0)
+    copy = tmp_path / "copy.sqlite"
+    for suffix in ("", "-wal"):  # as the files are when the machine stops
+        copy.with_name(copy.name + suffix).write_bytes((tmp_path / f"journal.sqlite{suffix}").read_bytes())
+    journal.close()
+    log = tmp_path / "copy.sqlite-wal"
+    log.write_bytes(log.read_bytes()[:-700])
+    again = Journal(copy)
+    keys = [key for _, key, _ in again.records()]
+    assert (len(keys), "u/last" in keys) == (20, False)
+    again.write([JournalRecord("job", "u/last", {"n": 2})], unix_s=1.0)
+    again.close()
+
+
+@pytest.mark.parametrize("checked_whole", [True, False])
+def test_a_damaged_page_is_refused_with_its_offset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked_whole: bool
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path).close()
+    good = path.read_bytes()
+    monkeypatch.setattr(module, "CHECKED_WHOLE_BYTES", 1 << 30 if checked_whole else 0)
+    pages = len(good) // 4096
+    refused = 0
+    for page in range(1, pages):
+        path.write_bytes(good[: page * 4096] + b"\xa5" * 4096 + good[(page + 1) * 4096 :])
+        text = refusal(path)
+        refused += bool(text)
+        if text:
+            assert text.startswith(f"journal {path}: damaged")
+            assert "give another --journal" in text
+            assert "offset" not in text or f"offset {page * 4096} " in text
+    assert refused == pages - 1 if checked_whole else 0 < refused < pages - 1
+
+
+def refusal(path: Path) -> str:
+    """Why a journal is refused; "" if its records are whole."""
+    try:
+        journal = Journal(path)
+    except JournalError as error:
+        return str(error)
+    assert len(journal.records()) == 40
+    journal.close()
+    return ""
+
+
+def test_a_journal_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    filled(path).close()
+    path.write_bytes(path.read_bytes()[: 10 * 4096])
+    with pytest.raises(JournalError, match="damaged"):
+        Journal(path)
