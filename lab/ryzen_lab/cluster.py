@@ -30,6 +30,7 @@ from ryzen_lab.relay import Relay
 
 RUN_ID = "lab"
 START_S_MAX = 60.0
+_JOURNAL = "coordinator.sqlite"
 _LOG_POLL_S = 0.02
 _HOOK = Path(__file__).parent / "hook"
 _LAUNCH = Path(__file__).parent / "launch.py"
@@ -97,7 +98,7 @@ class Cluster:
         log = self.folder / "coordinator.log"
         size = log.stat().st_size if log.exists() else 0
         command = [_program("ryzen-coordinator"), "serve", "--listen", self.address]
-        command += ["--journal", str(self.folder / "coordinator.sqlite")]
+        command += ["--journal", str(self.folder / _JOURNAL)]
         self.coordinator = self._spawn("coordinator", "", command, log, self.layout.coordinator_environment)
         self.address = await self._announced(log, size)
         for node in self.nodes if self.layout.relays else ():
@@ -187,10 +188,16 @@ class Cluster:
         return "\n".join(parts)
 
     def keep_logs(self, target: Path) -> None:
-        """Copy every log to `target`, as `n0-torchrun.log` and so on."""
+        """Copy every log to `target`, as `n0-torchrun.log` and so on, and the coordinator's journal for its replay."""
         target.mkdir(parents=True, exist_ok=True)
         for log in self.folder.glob("**/*.log"):
             shutil.copy(log, target / "-".join(log.relative_to(self.folder).parts))
+        for journal in self.folder.glob(f"{_JOURNAL}*"):  # with its write-ahead log and its log of inputs
+            if journal.is_dir():
+                shutil.rmtree(target / journal.name, ignore_errors=True)
+                shutil.copytree(journal, target / journal.name)
+            else:
+                shutil.copy(journal, target / journal.name)
 
     # ------------------------------------------------------------ within
 
