@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ryzen_agent import desire, executor, report
 from ryzen_agent.decision import decide
@@ -27,6 +27,7 @@ from ryzen_agent.job import Hooks, Job
 from ryzen_agent.jobs import Jobs
 from ryzen_agent.local_server import HandlerLink
 from ryzen_agent.places import EveryUsers, Own, Place
+from ryzen_agent.prober import Prober
 from ryzen_agent.spool import Spool
 from ryzen_agent.upstream import Upstream
 from ryzen_protos.run_dir import RunDirError
@@ -63,6 +64,8 @@ class Agent:
         self._spool = Spool(served.state_folder / "spool", spool_bytes)
         self._jobs = Jobs(served.state_folder, self._loop, Hooks(self._changed, self._spool.add))
         self._upstream = Upstream(coordinator, token, self)
+        self._prober = Prober(self._loop, self._upstream.dirty)
+        self._stacks = report.StackNews()
         self._doors: dict[int, Door] = {}
         self._checking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +117,7 @@ class Agent:
         for wake in self._wakes.values():
             wake.cancel()
         await self._upstream.leave(reason, FAREWELL_S)
+        await self._prober.close()
         for door in list(self._doors.values()):
             await door.close()
         for job in self._jobs:
@@ -154,6 +158,7 @@ class Agent:
         for door in self._doors.values():
             self._jobs.find_by_pages(door.place)
         self._jobs.forget_gone(now_s, self._desire.connected_since_s)
+        self._probe(now_s)
         if self.leave_when_idle and not self._jobs.any_lives(now_s):
             self.idle.set()
 
@@ -201,6 +206,9 @@ class Agent:
             if linked is job:
                 link.send(self._desire.order(job, self.identity, self._upstream.connected))
 
+    def _probe(self, now_s: float) -> None:
+        self._prober.keep(job for job in self._jobs if self._desire.wants_evidence(job, now_s))
+
     # ------------------------------------------------------------- the handler's side (local_server.Listener)
 
     def handler_update(self, link: HandlerLink, update: local_pb2.HandlerUpdate, place: Place) -> None:
@@ -239,10 +247,13 @@ class Agent:
         # A stream loses nothing: each event once a stream, and again on the next one until acknowledged.
         events = self._spool.pending(after=0 if first else self._event_sent)
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
+        if first:
+            self._stacks = report.StackNews()
+        stacks = self._stacks.take(self._jobs, self._desire.inquiry)
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._jobs, now_s),
+            jobs=self._observed(self._jobs, now_s, stacks),
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -253,6 +264,7 @@ class Agent:
         now_s = time.monotonic()
         inquired = self._desire.take(state, now_s)
         self._spool.acknowledge(state.acked_event_id)
+        self._probe(now_s)
         self._look(now_s, thorough=True)
         if inquired:
             self._upstream.dirty()
@@ -266,10 +278,12 @@ class Agent:
     def must_go_on(self) -> bool:
         return any(rank.alive for job in self._jobs for rank in job.ranks)
 
-    def _observed(self, jobs: Iterable[Job], now_s: float) -> Iterator[node_pb2.ObservedJob]:
+    def _observed(
+        self, jobs: Iterable[Job], now_s: float, stacks: Mapping[Job, Mapping[int, str]]
+    ) -> Iterator[node_pb2.ObservedJob]:
         for job in jobs:
             goal = self._desire.goal(job)
-            yield report.observed_job(job, goal.generation if goal else 0, now_s)
+            yield report.observed_job(job, goal.generation if goal else 0, now_s, stacks.get(job, {}))
 
     # ------------------------------------------------------------- the command line's side
 
@@ -285,7 +299,7 @@ class Agent:
             connected=self._upstream.connected,
             last_error=self._upstream.last_error,
             desired=self._desire.state_of(jobs),
-            jobs=self._observed(jobs, now_s),
+            jobs=self._observed(jobs, now_s, {job: report.stack_texts(job) for job in jobs}),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,
             degraded=degraded,

@@ -9,6 +9,10 @@ from ryzen_agent.decision import Goal
 from ryzen_agent.job import Job
 from ryzen_protos.v1 import local_pb2, node_pb2
 
+EVIDENCE_GRACE_S = 30.0
+"""How long ranks are probed on while the coordinator is away. Lower: what was watched of a hang is forgotten when it
+restarts; higher: a job that has recovered meanwhile is probed in vain."""
+
 _DISMISSED = node_pb2.DesiredJob.DISMISSED
 
 
@@ -19,6 +23,7 @@ class Keeper:
         self.state = node_pb2.DesiredState()
         self.inquiry = 0
         self.connected_since_s: float | None = None
+        self._lost_at_s = 0.0
         self._go_at_s: dict[tuple[str, str], tuple[int, float]] = {}
 
     @property
@@ -41,7 +46,10 @@ class Keeper:
         return grew
 
     def connection_changed(self, connected: bool) -> None:
-        self.connected_since_s = time.monotonic() if connected else None
+        now_s = time.monotonic()
+        self.connected_since_s = now_s if connected else None
+        if not connected:
+            self._lost_at_s = now_s
 
     def job(self, job: Job) -> node_pb2.DesiredJob | None:
         """What is desired of this job. What was decided for an earlier torchrun of the same run id is not meant."""
@@ -49,6 +57,13 @@ class Keeper:
             if (each.run_id, each.user) == (job.run_id, job.user) and each.torchrun_pid in (0, job.torchrun_pid):
                 return each
         return None
+
+    def wants_evidence(self, job: Job, now_s: float) -> bool:
+        """Whether the ranks are to be probed. A coordinator that is away for a moment still wants to know."""
+        if self.connected_since_s is None and now_s - self._lost_at_s > EVIDENCE_GRACE_S:
+            return False
+        desired = self.job(job)
+        return desired is not None and desired.evidence
 
     def state_of(self, jobs: Collection[Job]) -> node_pb2.DesiredState:
         """The state held, with these jobs only: a user is not told of the jobs of others."""

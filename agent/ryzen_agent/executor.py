@@ -13,8 +13,9 @@ import os
 import signal
 
 from ryzen_agent import procfs
-from ryzen_agent.job import Job, Rank
+from ryzen_agent.job import Job
 from ryzen_agent.leftovers import Leftover
+from ryzen_agent.rank import Rank
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from ryzen_agent.beats import Gaps, PageFinder, PageTrack
 from ryzen_agent.decision import JobFacts, Phase, RankFacts
 from ryzen_agent.leftovers import Leftover
 from ryzen_agent.process import Process
-from ryzen_agent.ranks import FoundRank, RankFinder, RankIdentity
+from ryzen_agent.rank import Rank
+from ryzen_agent.ranks import FoundRank, RankFinder
 from ryzen_protos import run_dir
 from ryzen_protos.beat_page import Header
 from ryzen_protos.v1 import local_pb2
@@ -28,42 +29,6 @@ HANDLER_GRACE_S = 2.0
 """How long the last phase stands when the handler's stream breaks though torchrun lives: it reconnects in 0.2 s."""
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(slots=True, eq=False)
-class Rank:
-    """One process of the job. `process` is None where it was dead before this agent could watch it."""
-
-    identity: RankIdentity
-    pid: int
-    start_ticks: int
-    finder: PageFinder
-    process: Process | None = None
-    inner: Process | None = None
-    """The process that writes the page, where torchrun's child is only a wrapper around it."""
-    born_ns: int | None = None
-    state: str = "R"
-    state_since_s: float = 0.0
-    exited_at_s: float | None = None
-    exit_code: int | None = None
-    killed: bool = False
-    page: PageTrack | None = None
-    seen_without_page: bool = False
-    """The agent saw it begin, so the silence before its first record can be measured."""
-
-    @property
-    def alive(self) -> bool:
-        return self.exited_at_s is None
-
-    @property
-    def stamped_at_s(self) -> float | None:
-        return self.page.failure.at_ns / 1e9 if self.page is not None and self.page.failure is not None else None
-
-    @property
-    def failed_at_s(self) -> float | None:
-        """When it is known to have ended other than by exit 0 or by our hand. A code that nobody could read proves
-        nothing: siblings must not be killed for it."""
-        return self.exited_at_s if self.exit_code not in {0, None} and not self.killed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +310,7 @@ class Job:
             if rank.process is process:
                 rank.exited_at_s, rank.exit_code, rank.state = now_s, process.exit_code, "X"
                 self._last_look_at_page(rank, int(now_s * 1e9))
-                self.hooks.event("rank_exit", self.run_id, _exit_fields(rank))
+                self.hooks.event("rank_exit", self.run_id, rank.exit_fields())
         self.hooks.changed(self)
 
     def _torchrun_ended(self, process: Process) -> None:
@@ -367,16 +332,3 @@ class Job:
                 process.close()
         if rank.page is not None:
             rank.page.reader.close()
-
-
-def _exit_fields(rank: Rank) -> dict[str, str]:
-    fields = {
-        "rank": str(rank.identity.rank),
-        "generation": str(rank.identity.generation),
-        "pid": str(rank.pid),
-        "exit_code": "" if rank.exit_code is None else str(rank.exit_code),
-        "killed_by_agent": str(rank.killed).lower(),
-    }
-    if rank.page is not None and rank.page.failure is not None:
-        fields["error"] = f"{rank.page.failure.type}: {rank.page.failure.message}"
-    return fields

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ryzen_agent import procfs
+from collections.abc import Iterable, Mapping
+
+from ryzen_agent import procfs, recorder
 from ryzen_agent.decision import Phase
-from ryzen_agent.job import Job, Rank
+from ryzen_agent.job import Job
+from ryzen_agent.probe import Probe, groups_of
+from ryzen_agent.rank import Rank
 from ryzen_protos import beat_page
 from ryzen_protos.v1 import node_pb2
 
 ERROR_TYPE_CHARS = 64
 ERROR_MESSAGE_CHARS = 300
+MARKS = 32
+"""Steps that are told of while evidence is asked for; otherwise the newest three that ranks have in common."""
 
 _Life = node_pb2.ObservedRank
 _HANDLER = {
@@ -21,8 +27,35 @@ _HANDLER = {
 }
 
 
-def observed_job(job: Job, desired_generation: int, now_s: float) -> node_pb2.ObservedJob:
-    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end."""
+class StackNews:
+    """Which stacks one stream has been told of: their texts are long and stay the same while a job hangs."""
+
+    def __init__(self) -> None:
+        self._told: dict[Job, frozenset[int]] = {}
+        self._inquiry = 0
+
+    def take(self, jobs: Iterable[Job], inquiry: int) -> dict[Job, dict[int, str]]:
+        """Texts by id that are due: the set has changed, or a new inquiry is answered."""
+        due = {}
+        now_known = {}
+        for job in jobs:
+            texts = stack_texts(job)
+            now_known[job] = frozenset(texts)
+            if now_known[job] != self._told.get(job, frozenset()) or inquiry != self._inquiry:
+                due[job] = texts
+        self._told, self._inquiry = now_known, inquiry
+        return due
+
+
+def stack_texts(job: Job) -> dict[int, str]:
+    """By id, of all ranks that are probed."""
+    found = [rank.probe.stack for rank in job.newest() if rank.probe is not None and rank.probe.stack is not None]
+    return {stack.id: stack.text for stack in found}
+
+
+def observed_job(job: Job, desired_generation: int, now_s: float, stacks: Mapping[int, str]) -> node_pb2.ObservedJob:
+    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`: the texts
+    that are due."""
     phase = job.phase(now_s)
     message = node_pb2.ObservedJob(
         run_id=job.run_id,
@@ -35,6 +68,9 @@ def observed_job(job: Job, desired_generation: int, now_s: float) -> node_pb2.Ob
         torchrun_exit_code=job.torchrun_exit_code,
     )
     _add_handler(message, job, phase)
+    message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())
+    probes = [rank.probe for rank in job.newest() if rank.probe is not None]
+    message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
         message.checkpoint_step, message.checkpoint_known = max(steps), True
@@ -60,7 +96,28 @@ def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:
         message.ended_ago_s = max(now_s - min(ended), 0.0)
     if rank.page is not None:
         _add_page(message, rank, now_s)
+    if rank.probe is not None and rank.probe.samples:
+        message.probe.CopyFrom(_probe(rank.probe, now_s))
     return message
+
+
+def _probe(probe: Probe, now_s: float) -> node_pb2.Probe:
+    return node_pb2.Probe(
+        samples=probe.samples,
+        age_s=max(now_s - probe.sampled_at_s, 0.0),
+        stack=probe.stack.id if probe.stack is not None else 0,
+        frozen_s=probe.frozen_s,
+        busy=probe.busy,
+        in_collective=probe.in_collective,
+        wait_channel=probe.wait_channel,
+        recorder=probe.entries is not None,
+        collectives=[
+            node_pb2.Collective(
+                group=each.group, sequence=each.sequence, operation=each.operation, shape=each.shape, done=each.done
+            )
+            for each in recorder.telling(probe.entries or [])
+        ],
+    )
 
 
 def _life(rank: Rank) -> node_pb2.ObservedRank.Life:
@@ -103,3 +160,5 @@ def _add_page(message: node_pb2.ObservedRank, rank: Rank, now_s: float) -> None:
             steps_done=progress.steps_done,
         )
     )
+    marks = page.reader.marks(progress, MARKS if rank.probe is not None else 0)
+    message.marks.extend(value for mark in marks for value in (mark.step, mark.collectives))

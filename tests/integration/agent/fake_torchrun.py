@@ -108,8 +108,10 @@ class FakeTorchrun:
             environ = {
                 **os.environ, "RYZEN_GENERATION": str(world.generation), "TORCHELASTIC_RUN_ID": self.run_id,
                 "RANK": str(rank), "LOCAL_RANK": str(local), "FOLDER": str(self.folder),
+                "WORLD_SIZE": str(self.local),
             }  # fmt: skip
-            command = [sys.executable, str(Path(__file__).with_name("fake_rank.py"))]
+            script = os.environ.get("RANK_SCRIPT", "fake_rank.py")
+            command = [sys.executable, str(Path(__file__).with_name(script))]
             if os.environ.get("WRAPPED"):
                 command = ["/bin/sh", "-c", " ".join(command) + "; exit $?"]
             self.children.append(subprocess.Popen(command, env=environ, start_new_session=True))

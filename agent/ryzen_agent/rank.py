@@ -1,0 +1,61 @@
+"""One process of a job, as far as it is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ryzen_agent.beats import PageFinder, PageTrack
+from ryzen_agent.probe import Probe
+from ryzen_agent.process import Process
+from ryzen_agent.ranks import RankIdentity
+
+
+@dataclass(slots=True, eq=False)
+class Rank:
+    """One process of the job. `process` is None where it was dead before this agent could watch it."""
+
+    identity: RankIdentity
+    pid: int
+    start_ticks: int
+    finder: PageFinder
+    process: Process | None = None
+    inner: Process | None = None
+    """The process that writes the page, where torchrun's child is only a wrapper around it."""
+    born_ns: int | None = None
+    state: str = "R"
+    state_since_s: float = 0.0
+    exited_at_s: float | None = None
+    exit_code: int | None = None
+    killed: bool = False
+    page: PageTrack | None = None
+    probe: Probe | None = None
+    """While evidence is asked for."""
+    seen_without_page: bool = False
+    """The agent saw it begin, so the silence before its first record can be measured."""
+
+    @property
+    def alive(self) -> bool:
+        return self.exited_at_s is None
+
+    @property
+    def stamped_at_s(self) -> float | None:
+        return self.page.failure.at_ns / 1e9 if self.page is not None and self.page.failure is not None else None
+
+    @property
+    def failed_at_s(self) -> float | None:
+        """When it is known to have ended other than by exit 0 or by our hand. A code that nobody could read proves
+        nothing: siblings must not be killed for it."""
+        return self.exited_at_s if self.exit_code not in {0, None} and not self.killed else None
+
+    def exit_fields(self) -> dict[str, str]:
+        """What the history says of its end."""
+        fields = {
+            "rank": str(self.identity.rank),
+            "generation": str(self.identity.generation),
+            "pid": str(self.pid),
+            "exit_code": "" if self.exit_code is None else str(self.exit_code),
+            "killed_by_agent": str(self.killed).lower(),
+        }
+        if self.page is not None and self.page.failure is not None:
+            fields["error"] = f"{self.page.failure.type}: {self.page.failure.message}"
+        return fields

@@ -1,0 +1,137 @@
+"""PyTorch's flight recorder of a rank, read through the worker server that `attach()` opens.
+
+    POST /handler/fr_trace_json    entries of the ring: answered by C++ threads, also while the main thread hangs
+    POST /handler/ryzen_groups     {group: global ranks}: needs the interpreter's lock, so a rank may never answer it
+
+An entry of the trace looks like
+
+    {"collective_seq_id": 10, "input_dtypes": ["Float"], "input_sizes": [[33088]], "is_p2p": false, "op_id": 10,
+     "process_group": ["0", "default_pg"], "profiling_name": "gloo:all_reduce", "retired": true, "state": "scheduled"}
+
+On gloo an operation is done when it is `retired`; on NCCL its state may be "completed" before that. The rank is
+hostile input: the answer is bounded in time and size, and what does not look like an entry is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEADLINE_S = 0.5
+ANSWER_BYTES = 8 << 20
+"""The 512 entries that the handler asks for are 0.3 MB; a user may have asked for ten thousand."""
+
+PENDING_MAX = 16
+GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
+NAME_CHARS, SHAPE_CHARS = 64, 120
+PARSE_HERE_BYTES = 512 << 10
+"""A longer answer is parsed in another thread: this one looks at pages eight times a second."""
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One operation. `shape`: type and sizes of the input, "Float[33088]"."""
+
+    group: str
+    sequence: int
+    operation: str
+    shape: str
+    done: bool
+
+
+async def read_trace(path: Path, pid: int, uid: int) -> list[Entry] | None:
+    """What the recorder of process `pid` holds, oldest first; None where it does not answer (in time)."""
+    answer = await _ask(path, "fr_trace_json", pid, uid)
+    if answer is None:
+        return None
+    return parse_trace(answer) if len(answer) < PARSE_HERE_BYTES else await asyncio.to_thread(parse_trace, answer)
+
+
+async def read_groups(path: Path, pid: int, uid: int) -> dict[str, tuple[int, ...]] | None:
+    """Process groups of process `pid`; None where it does not answer (in time)."""
+    answer = await _ask(path, "ryzen_groups", pid, uid)
+    return None if answer is None else parse_groups(answer)
+
+
+def parse_trace(text: bytes) -> list[Entry] | None:
+    """None where it is no trace."""
+    try:
+        listed = json.loads(text)["entries"]
+        entries = [_entry(each) for each in listed if isinstance(each, dict)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return [each for each in entries if each is not None]
+
+
+def parse_groups(text: bytes) -> dict[str, tuple[int, ...]] | None:
+    """None where it is no table of groups."""
+    try:
+        listed = json.loads(text).items()
+        return {
+            str(name)[:NAME_CHARS]: tuple(rank for rank in ranks[:GROUP_RANKS_MAX] if _is_count(rank))
+            for name, ranks in list(listed)[:GROUPS_MAX]
+            if isinstance(ranks, list)
+        }
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def telling(entries: list[Entry]) -> list[Entry]:
+    """The oldest that are not done, and the newest of each group, in the order of the ring."""
+    pending = [each for each in entries if not each.done][:PENDING_MAX]
+    newest = list({each.group: each for each in entries}.values())[:PENDING_MAX]
+    return [each for each in entries if any(each is told for told in (*pending, *newest))]
+
+
+def _entry(each: dict[str, Any]) -> Entry | None:
+    try:
+        name = str(each["process_group"][0])[:NAME_CHARS]
+        apart = bool(each.get("is_p2p"))  # sends and receives are numbered by themselves
+        sequence = each["p2p_seq_id"] if apart else each["collective_seq_id"]
+        operation = str(each["profiling_name"]).rpartition(":")[2][:NAME_CHARS]
+        types, sizes = each.get("input_dtypes", []), each.get("input_sizes", [])
+        shape = " ".join(f"{kind}{size}".replace(" ", "") for kind, size in zip(types, sizes, strict=False))
+        done = bool(each.get("retired")) or each.get("state") == "completed"
+    except (KeyError, IndexError, TypeError):
+        return None
+    if not _is_count(sequence):
+        return None
+    return Entry(f"{name} (p2p)" if apart else name, sequence, operation, shape[:SHAPE_CHARS], done)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+async def _ask(path: Path, handler: str, pid: int, uid: int) -> bytes | None:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await _exchange(path, handler, pid, uid)
+    except (OSError, TimeoutError, ValueError):
+        return None
+
+
+async def _exchange(path: Path, handler: str, pid: int, uid: int) -> bytes | None:
+    """One HTTP request over a Unix socket that must be `pid`'s own."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as connection:
+        await loop.sock_connect(connection, str(path))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(credentials)[:2] != (pid, uid):
+            return None  # of a former rank, or not of this user at all
+        request = f"POST /handler/{handler} HTTP/1.1\r\nHost: rank\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        await loop.sock_sendall(connection, request.encode())
+        answer = bytearray()
+        while block := await loop.sock_recv(connection, 1 << 16):
+            answer += block
+            if len(answer) > ANSWER_BYTES:
+                return None
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    return body if head.split(b" ", 2)[1:2] == [b"200"] else None

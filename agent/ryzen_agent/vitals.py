@@ -1,0 +1,148 @@
+"""Signs of life of one rank and of the processes below it, from /proc: what changes while a process does anything.
+
+    of the rank's process   bytes read and written by any of its threads (a save may run in a pool of threads)
+    of its main thread      voluntary context switches, page faults
+    of each process below   bytes read and written, page faults, CPU time, many context switches
+
+CPU time of the rank itself is no sign of life: code that spins for ever uses it too. Nor are switches of its other
+threads: those of gloo, NCCL and the worker server wake up by themselves. Processes below it (data loader workers,
+an evaluation that the script waits for) are seen from outside only, so their CPU time has to do.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ryzen_agent import procfs
+
+MINOR_FAULTS = 8
+"""Fewer between two looks are no sign: the kernel's NUMA balancing takes pages away from a thread that spins, a few a
+second, and it faults them back in."""
+
+CHILD_CPU_TICKS = 2
+"""CPU time of a child between two looks, in ticks of 10 ms. An idle data loader worker polls every 5 s for 0.1 ms."""
+
+POLL_SWITCHES = 3
+"""Context switches between two looks that a poll loop alone does not make. Data loader workers, and a main process
+that waits for them, wake every 5 s (MP_STATUS_CHECK_INTERVAL of torch.utils.data) though nothing happens."""
+
+DESCENDANTS_MAX = 256
+
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one process; switches and faults are the main thread's. All grow only. `cpu_ticks`: of all threads."""
+
+    io_bytes: int
+    minor_faults: int
+    major_faults: int
+    switches: int
+    cpu_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One look. `wait_channel`: where in the kernel the main thread waits, "" where it runs or that is secret."""
+
+    own: Counters
+    below: dict[int, Counters] = field(default_factory=dict)
+    wait_channel: str = ""
+
+
+def moved(before: Vitals, after: Vitals, polls: bool = False) -> bool:
+    """Whether anything shows that the rank did something in between. `polls`: its main thread is in a poll loop whose
+    wake-ups prove nothing."""
+    return (
+        before.below.keys() != after.below.keys()
+        or _moved(before.own, after.own, POLL_SWITCHES if polls else 1)
+        or any(_child_moved(each, after.below[pid]) for pid, each in before.below.items())
+    )
+
+
+def cpu_share(before: Vitals, after: Vitals, seconds: float) -> float:
+    """Cores that the rank's process used in between."""
+    ticks = after.own.cpu_ticks - before.own.cpu_ticks
+    return ticks / _TICKS_A_SECOND / seconds if seconds > 0 else 0.0
+
+
+def read(pid: int) -> Vitals:
+    """Raises ProcessLookupError where there is no such process, PermissionError where it is not ours to look into."""
+    below: dict[int, Counters] = {}
+    for child in _descendants(pid):
+        try:
+            below[child] = _counters(child)
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile, or runs as somebody else
+    try:
+        channel = Path(f"/proc/{pid}/wchan").read_text(errors="replace").strip()
+    except OSError:
+        channel = ""
+    return Vitals(_counters(pid), below, "" if channel == "0" else channel)
+
+
+def parse_io(text: bytes) -> int:
+    """/proc/PID/io: bytes that went through read and write calls, sockets and pipes included."""
+    values = dict(line.split(b": ") for line in text.splitlines())
+    return int(values[b"rchar"]) + int(values[b"wchar"])
+
+
+def parse_switches(text: bytes) -> int:
+    """/proc/PID/status: voluntary context switches of the main thread."""
+    for line in text.splitlines():
+        if line.startswith(b"voluntary_ctxt_switches:"):
+            return int(line.partition(b":")[2])
+    raise ValueError("no voluntary_ctxt_switches")
+
+
+def parse_faults(text: bytes) -> tuple[int, int]:
+    """A stat line: minor and major page faults."""
+    fields = text.rpartition(b")")[2].split()
+    return int(fields[7]), int(fields[9])
+
+
+def parse_cpu_ticks(text: bytes) -> int:
+    """A stat line: user and system time in ticks."""
+    fields = text.rpartition(b")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _moved(before: Counters, after: Counters, switches: int) -> bool:
+    return (
+        after.io_bytes != before.io_bytes
+        or after.major_faults != before.major_faults
+        or after.minor_faults - before.minor_faults >= MINOR_FAULTS
+        or after.switches - before.switches >= switches
+    )
+
+
+def _child_moved(before: Counters, after: Counters) -> bool:
+    return _moved(before, after, POLL_SWITCHES) or after.cpu_ticks - before.cpu_ticks >= CHILD_CPU_TICKS
+
+
+def _counters(pid: int) -> Counters:
+    process = Path(f"/proc/{pid}")
+    try:
+        minor, major = parse_faults((process / f"task/{pid}/stat").read_bytes())
+        return Counters(
+            io_bytes=parse_io((process / "io").read_bytes()),
+            minor_faults=minor,
+            major_faults=major,
+            switches=parse_switches((process / "status").read_bytes()),
+            cpu_ticks=parse_cpu_ticks((process / "stat").read_bytes()),
+        )
+    except FileNotFoundError as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    wanted = [pid]
+    while wanted and len(found) < DESCENDANTS_MAX:
+        children = procfs.children_of(wanted.pop())
+        found += children
+        wanted += children
+    return found[:DESCENDANTS_MAX]
