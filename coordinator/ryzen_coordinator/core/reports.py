@@ -202,7 +202,9 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     seen, world = member.seen, job.world
     if seen.handler != "running" or seen.generation == 0 or job.phase in OVER:
         return
-    newer = seen.generation > job.generation
+    # A node that slept through the end of an earlier run of that name brings that run's number.
+    known = cluster.last_generation.get(job.key, 0)
+    newer = seen.generation > job.generation and max(seen.generation, seen.seen_generation) >= known
     another = (
         world is not None
         and world.store is None
