@@ -1,9 +1,10 @@
 """Thousands of agents of one job, without nodes: the load for `ryzen-lab bench coordinator`.
 
 Run as a module, a process of its own: `python -m ryzen_lab.bench.fleet HOST:PORT NODES RANKS`. Each agent has a
-connection and a stream of its own and says what a real one says: hello, the join of its torchrun, and then once a
-second the whole job with a progress record for every rank. It obeys as a real one does: ranks of an older
-generation end, the handler joins again with a fresh store, a world that answers the join is taken.
+connection and a stream of its own and says what a real one says: hello, then, once all agents are there, the join
+of its torchrun, and from then on once a second the whole job with a progress record for every rank. It obeys as a
+real one does: ranks of an older generation end, the handler joins again with a fresh store, a world that answers
+the join is taken.
 
 Conversation with the parent, a line each: it says `formed` with the seconds once every rank steps; then for each line
 `kill` one rank of one node dies, and it says when every agent had been told of the new generation and when every
@@ -30,8 +31,8 @@ from ryzen_protos.v1 import node_pb2 as pb
 from ryzen_protos.v1 import node_pb2_grpc
 
 REFRESH_S = 1.0
-_CONNECTS_A_SECOND = 200
-_FORM_S_MAX = 300.0
+_CONNECTS_A_SECOND = 100
+_WAIT_S_MAX = 90.0
 _STEPS_A_SECOND = 10
 _START_S = 1.0
 """From the world to the first step of its ranks."""
@@ -49,6 +50,7 @@ class SimulatedAgent:
 
     def __init__(self, index: int, nodes: int, ranks: int) -> None:
         self.index = index
+        self.heard = 0  # messages from the coordinator
         self.told_s: dict[int, float] = {}  # when each generation was first heard of
         self.world_s: dict[int, float] = {}  # when its world came
         self._update = pb.NodeUpdate()
@@ -56,12 +58,17 @@ class SimulatedAgent:
             node=f"node-{index}", session="s", boot_id=f"boot-{index}", host=f"host-{index}", address="127.0.0.1",
             node_rank=index, protocol=ryzen_protos.PROTOCOL, version=ryzen_protos.__version__,
         )  # fmt: skip
-        self.job = self._update.jobs.add(run_id="fleet", user="lab", torchrun_pid=1000 + index)
-        self.job.shape.CopyFrom(pb.JobShape(min_nodes=nodes, max_nodes=nodes, ranks_per_node=ranks, max_restarts=1000))
+        self._shape = pb.JobShape(min_nodes=nodes, max_nodes=nodes, ranks_per_node=ranks, max_restarts=1000)
+        self.job = pb.ObservedJob()
         self._dirty = asyncio.Event()
-        self._join()
 
     # ------------------------------------------------------------ what happens to it
+
+    def begin(self) -> None:
+        """The user starts torchrun."""
+        self.job = self._update.jobs.add(run_id="fleet", user="lab", torchrun_pid=1000 + self.index)
+        self.job.shape.CopyFrom(self._shape)
+        self._join()
 
     def kill(self, local_rank: int) -> None:
         """SIGKILL of a rank, seen by the agent at once."""
@@ -103,6 +110,7 @@ class SimulatedAgent:
 
     def _obey(self, state: pb.DesiredState) -> None:
         now = time.monotonic()
+        self.heard += 1
         self._update.applied_version = state.version
         for wanted in state.jobs:
             job = self.job
@@ -190,16 +198,29 @@ class Fleet:
                 task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self.failure = f"a stream has ended: {task.exception() or 'by the coordinator'}"
+        if task.cancelled() or self.failure:
+            return
+        error = task.exception()
+        why = error.details() if isinstance(error, grpc.aio.AioRpcError) else repr(error) if error else "in good order"
+        self.failure = f"a stream has ended: {why}"
 
     async def until(self, what: str, condition: Callable[[SimulatedAgent], bool]) -> None:
         """Raises SystemExit, in words, where it takes too long or a stream has ended."""
-        end = time.monotonic() + _FORM_S_MAX
+        end = time.monotonic() + _WAIT_S_MAX
         while not all(condition(agent) for agent in self.agents):
             if self.failure or time.monotonic() > end:
-                raise SystemExit(self.failure or f"waited {_FORM_S_MAX:.0f} s for {what}, which never came")
+                raise SystemExit(self.failure or f"waited {_WAIT_S_MAX:.0f} s for {what}, which never came")
             await asyncio.sleep(0.05)
+
+    async def begin(self) -> float:
+        """All torchruns within a second; seconds until all have the world."""
+        began = time.monotonic()
+        for agent in self.agents:
+            agent.begin()
+            await asyncio.sleep(REFRESH_S / len(self.agents))
+        await self.until("the first world", lambda each: bool(each.world_s))
+        await self.until("every rank to step", lambda each: each.steps)
+        return max(max(each.world_s.values()) for each in self.agents) - began
 
     async def kill_one(self) -> dict[str, float]:
         """Seconds until the agents knew of the new generation, and until they had its world."""
@@ -218,11 +239,11 @@ class Fleet:
 
 async def main(address: str, nodes: int, ranks: int) -> None:
     soft_to_hard()
-    began = time.monotonic()
     fleet = Fleet(address, nodes, ranks)
     async with fleet.connected():
-        await fleet.until("every rank to step", lambda each: each.steps)
-        _say(formed_s=time.monotonic() - began)
+        await fleet.until("an answer to every agent", lambda each: each.heard > 0)
+        formed_s = await fleet.begin()
+        _say(formed_s=formed_s, heard=sum(each.heard for each in fleet.agents))
         loop = asyncio.get_running_loop()
         while await loop.run_in_executor(None, sys.stdin.readline):
             _say(**await fleet.kill_one())
