@@ -28,7 +28,7 @@ from ryzen_coordinator.core.evidence import Finding, RankView, Rule, collective_
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.waits import POINT_TO_POINT, Groups, Waits, knots, wait_graph
 
-SETTLED_S = 1.5
+SETTLED_S = 0.9
 """Ranks in a cycle must have stood still for so long: one that still computes may yet enter what it is waited for."""
 
 _NAMED = 8

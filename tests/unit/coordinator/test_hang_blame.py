@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ryzen_coordinator.core.events import Collective, Probe
 from ryzen_coordinator.core.evidence import Finding, RankView
-from ryzen_coordinator.core.hang_blame import blame
+from ryzen_coordinator.core.hang_blame import SETTLED_S, blame
 from ryzen_coordinator.core.settings import CoreSettings
 
 SETTINGS = CoreSettings()
@@ -165,5 +165,5 @@ def test_whatever_is_seen_only_still_or_contradicting_ranks_are_proven_guilty(vi
     for rank in finding.ranks if finding.proof and not finding.desync else ():
         probe = by_rank[rank].probe
         assert probe is not None
-        assert probe.frozen_s >= 1.5
+        assert probe.frozen_s >= SETTLED_S
     assert len(finding.ranks) * 2 <= max(2, len(views))
