@@ -20,6 +20,7 @@ from rich.live import Live
 from ryzen_coordinator import render, replay
 from ryzen_coordinator.client import Client
 from ryzen_coordinator.errors import CoordinatorError, RemoteError
+from ryzen_coordinator.inputs.found import Replayed, Window, lines
 from ryzen_coordinator.plain import plain
 from ryzen_coordinator.server import app as server
 from ryzen_coordinator.settings import ClientSettings, ServeSettings
@@ -154,7 +155,7 @@ def replay_command(
 ) -> None:
     """Make every recorded decision again and compare. Exit code: 0 identical, 1 one differs, 2 not readable."""
     try:
-        window = replay.Window(instant(from_, "--from", float("-inf")), instant(until, "--until", float("inf")))
+        window = Window(instant(from_, "--from", float("-inf")), instant(until, "--until", float("inf")))
         found = replay.replay(journal, window)
     except (ValueError, CoordinatorError) as error:
         fail(str(error))
@@ -204,13 +205,13 @@ def instant(text: str | None, option: str, default: float) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _print_replayed(found: replay.Replayed, as_json: bool) -> None:
+def _print_replayed(found: Replayed, as_json: bool) -> None:
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if as_json:
         print(json.dumps({**asdict(found), "identical": found.identical}), flush=True)
     else:
-        for line in replay.lines(found):
+        for line in lines(found):
             print(line)
 
 

@@ -7,83 +7,33 @@ led to another decision yet shows there.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ryzen_coordinator.core import snapshot
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.effects import Effect, Say
-from ryzen_coordinator.inputs import entries, reader
+from ryzen_coordinator.inputs import entries, kept, reader
 from ryzen_coordinator.inputs.entries import Recorded, Update
+from ryzen_coordinator.inputs.found import Decision, Difference, Replayed, Window, parts
 from ryzen_coordinator.inputs.frames import DamageError
 from ryzen_coordinator.inputs.reader import Segment
 from ryzen_coordinator.server import convert
 
-DIFFERENCES_MAX = 100
-"""Kept in full; after the first one the states have parted anyway."""
-
-_TEXT_MAX = 300
-_TITLE_PARTS = {"Journal": 3, "Desire": 2, "IncidentChanged": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One call that gave something else. `offset`: of its frame in the file; `number`: of the call in the frame."""
-
-    file: str
-    offset: int
-    number: int
-    unix_s: float
-    cause: str
-    recorded: str
-    now: str
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the core said at a time, in words."""
-
-    unix_s: float
-    level: str
-    text: str
-    fields: dict[str, str]
-
-
-@dataclass(slots=True)
-class Replayed:
-    """What a replay found."""
-
-    segments: int = 0
-    sessions: int = 0
-    calls: int = 0
-    effects: int = 0
-    from_unix_s: float | None = None
-    until_unix_s: float | None = None
-    decisions: list[Decision] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    differing: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def identical(self) -> bool:
-        return not self.differing
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Seconds since 1970 between which decisions are shown; segments wholly outside are not run."""
-
-    from_s: float = float("-inf")
-    until_s: float = float("inf")
+_LATE_S = 1.0
+"""A decision from before a segment may be committed so long after the segment has begun."""
 
 
 def replay(journal: Path, window: Window | None = None) -> Replayed:
-    """Run everything that is recorded beside `journal` (or in one segment). Raises ReplayError."""
-    return _Replay(window or Window()).run(reader.find(journal))
+    """Run everything that is recorded beside `journal` (or in one segment). Raises ReplayError.
+
+    The whole log of a journal is also compared with the decisions that the journal itself holds.
+    """
+    running = _Replay(window or Window())
+    found = running.run(reader.find(journal))
+    if window in {None, Window()} and journal.is_file() and reader.folder_of(journal).is_dir():
+        kept.compare(journal, running.log, found)
+    return found
 
 
 class _Replay:
@@ -94,6 +44,7 @@ class _Replay:
         self._before: Segment | None = None
         self._empty: Path | None = None  # the segment before, if not even its header is there
         self._session = ""
+        self.log = kept.Log()
 
     def run(self, paths: Sequence[Path]) -> Replayed:
         for path, following in zip(paths, [*paths[1:], None], strict=True):
@@ -110,6 +61,8 @@ class _Replay:
                 self._check_end(segment)
             else:
                 self._segment(segment)
+            if segment.ended == "stopped":
+                self.log.stopped.add(segment.session)
             self._before, self._empty = segment, None
         return self._found
 
@@ -152,16 +105,23 @@ class _Replay:
             self._session = segment.session
             found.sessions += 1
         found.segments += 1
+        begins_s = segment.header["unix_s"]
+        if self._core is None or not segment.continues:
+            since_s = found.until_unix_s if found.until_unix_s is not None else float("-inf")
+            self.log.unlogged.append((since_s, begins_s + (_LATE_S if segment.index else 0.0)))
         for offset, number, call in segment.calls():
             unix_s = call.now_s + core.cluster.unix_offset_s
             if unix_s > self._window.until_s:
                 return  # whatever follows is later still
             effects = _run(core, call)
             self._note(unix_s, effects)
-            recorded, now = _plain(call.effects), entries.comparable(effects)
+            before = _decoded(segment, offset, call)
+            if not isinstance(before, str):
+                self.log.add(segment.session, unix_s, before)
+            recorded, now = entries.comparable(before), entries.comparable(effects)
             if recorded != now:
                 cause = _cause(call)
-                self._differs(Difference(str(segment.path), offset, number, unix_s, cause, *_parts(recorded, now)))
+                self._found.differs(Difference(str(segment.path), offset, number, unix_s, cause, *parts(recorded, now)))
         if segment.torn_at is not None:
             self._warn_torn(segment.path, segment.torn_at)
         self._core = core
@@ -174,7 +134,7 @@ class _Replay:
         if one != other:
             unix_s = begins.cluster.now_s + begins.cluster.unix_offset_s
             what = "the state that it begins with"
-            self._differs(Difference(str(segment.path), 0, 0, unix_s, what, *_parts([one], [other])))
+            self._found.differs(Difference(str(segment.path), 0, 0, unix_s, what, *parts([one], [other])))
 
     def _note(self, unix_s: float, effects: Sequence[Effect] | str) -> None:
         found = self._found
@@ -187,31 +147,6 @@ class _Replay:
         for effect in effects:
             if isinstance(effect, Say):
                 found.decisions.append(Decision(unix_s, effect.level, effect.text, dict(effect.fields)))
-
-    def _differs(self, difference: Difference) -> None:
-        self._found.differing += 1
-        if len(self._found.differences) < DIFFERENCES_MAX:
-            self._found.differences.append(difference)
-
-
-def lines(found: Replayed) -> Iterator[str]:
-    """A replay for people: the decisions, each difference, one line of summary."""
-    for decision in found.decisions:
-        yield f"{_time(decision.unix_s)}  {decision.level:7}  {decision.text}"
-    for each in found.differences:
-        yield f"DIFFERS  {_time(each.unix_s)}  {each.cause}, {each.file} offset {each.offset} call {each.number}"
-        yield f"         recorded  {each.recorded}"
-        yield f"         now       {each.now}"
-    if found.from_unix_s is None or found.until_unix_s is None:
-        yield "no call is recorded there"
-        return
-    span = f"{_time(found.from_unix_s)} to {_time(found.until_unix_s)}"
-    what = f"{found.calls} calls, {found.effects} effects in {found.segments} segments of {found.sessions} starts"
-    yield f"{what}, {span}: {f'{found.differing} calls DIFFER' if found.differing else 'identical'}"
-
-
-def _time(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _run(core: Core, call: Recorded) -> list[Effect] | str:
@@ -226,11 +161,12 @@ def _run(core: Core, call: Recorded) -> list[Effect] | str:
         return entries.raised(error)
 
 
-def _plain(effects: list[Any] | str) -> list[Any] | str:
-    """Recorded effects with nothing shared, to be compared."""
-    if isinstance(effects, str) or not effects:
-        return effects
-    return entries.comparable(snapshot.decode(effects))
+def _decoded(segment: Segment, offset: int, call: Recorded) -> list[Effect] | str:
+    """The effects as they were recorded. Raises DamageError."""
+    try:
+        return snapshot.decode(call.effects) if call.effects and not isinstance(call.effects, str) else call.effects
+    except snapshot.SnapshotError as error:
+        raise DamageError(f"{segment.path}: damaged at offset {offset}: {error}") from None
 
 
 def _cause(call: Recorded) -> str:
@@ -240,48 +176,3 @@ def _cause(call: Recorded) -> str:
     if isinstance(cause, Update):
         return f"update {cause.message.seq} of {cause.node}"
     return f"{type(cause).__name__} {cause.node}"
-
-
-def _first(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:
-    """Where two values of the codec differ first: a path in words, and the two things there."""
-    alike = isinstance(one, list) and isinstance(other, list) and one[:1] == other[:1]
-    if not alike or (len(one) != len(other) and one[0] not in {"l", "t"}):
-        return path, one, other
-    tag = one[0]
-    longest = max(len(one), len(other))
-    one, other = ([*each, *[None] * (longest - len(each))] for each in (one, other))
-    start, stride = (2, 2) if tag == "d" else (1, 1)
-    names = snapshot.schema().get(tag, []) if isinstance(tag, str) else []
-    for index in range(start, len(one), stride):
-        if one[index] != other[index]:
-            name = one[index - 1] if tag == "d" else names[index - 1] if names else index - 1
-            return _first(one[index], other[index], f"{path}.{name}" if path else str(name))
-    return path, one, other  # the keys themselves differ
-
-
-def _parts(recorded: list[Any] | str, now: list[Any] | str) -> tuple[str, str]:
-    """The first effect that differs, and in what."""
-    if isinstance(recorded, str) or isinstance(now, str):
-        return _text(recorded), _text(now)
-    for index in range(max(len(recorded), len(now))):
-        mine, others = (each[index] if index < len(each) else None for each in (recorded, now))
-        if mine != others:
-            path, one, other = _first(mine, others)
-            where = " ".join(filter(None, [_title(mine) or _title(others), path]))
-            return f"{where}: {_text(one)}", f"{where}: {_text(other)}"
-    return "", ""
-
-
-def _title(effect: Any) -> str:
-    """ "Journal job me/lab", "Desire node-3", "Say"."""
-    if not isinstance(effect, list) or effect[0] not in snapshot.schema():
-        return ""
-    return " ".join(map(str, effect[: _TITLE_PARTS.get(effect[0], 1)]))
-
-
-def _text(value: Any) -> str:
-    """A value of the codec on one short line."""
-    if value is None or value == []:
-        return "nothing"
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}..."

@@ -27,7 +27,8 @@ def test_what_two_coordinators_decided_is_decided_again_though_the_first_was_kil
             first[0].fail(0, -9)
             await until(lambda: first[1].generation == 2, "generation 2")
             code, out, err = await ran("replay", str(journal))  # beside the coordinator at work
-            assert (code, err) == (0, "")
+            assert (code, err.count("\n")) == (0, 1)
+            assert "a coordinator is at work on it" in err
             assert "job: world of generation 2: a, b" in out
             process.kill()
             await process.wait()
@@ -44,7 +45,7 @@ def test_what_two_coordinators_decided_is_decided_again_though_the_first_was_kil
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 10) == 0
         code, out, err = await ran("replay", str(journal), "--json")
-        assert (code, err) == (0, ""), (out, err)
+        assert code == 0, (out, err)  # a decision of the killed one may be without its commit, and a warning
         found = json.loads(out)
         assert (found["identical"], found["sessions"], found["differences"]) == (True, 2, [])
         assert {"b is evicted: fan 3", "job: world of generation 3: a, b"} <= {

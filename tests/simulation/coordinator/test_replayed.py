@@ -125,7 +125,8 @@ def close_to(body: Any) -> Any:
 REPLAY_ALL = """
 import sys
 from pathlib import Path
-from ryzen_coordinator.replay import lines, replay
+from ryzen_coordinator.inputs.found import lines
+from ryzen_coordinator.replay import replay
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     found = replay(folder)
     print(folder.name, found.calls, len(found.warnings), *([] if found.identical else lines(found)), sep="|")

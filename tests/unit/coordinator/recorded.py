@@ -21,10 +21,12 @@ UNIX_S = 1_700_000_000.0
 class Recorder:
     """A core and its log; `flush_every`: calls a frame."""
 
-    def __init__(self, folder: Path, session: str = "s", bytes_max: int = 1 << 24, flush_every: int = 3) -> None:
-        self.core = Core(CoreSettings(), (), 0.0, UNIX_S)
+    def __init__(
+        self, folder: Path, session: str = "s", *, start_s: float = 0.0, bytes_max: int = 1 << 24, flush_every: int = 3
+    ) -> None:
+        self.core = Core(CoreSettings(), (), start_s, UNIX_S)
         self.log = InputLog(folder, bytes_max, session)
-        self.log.start(CoreSettings(), [], 0.0, UNIX_S)
+        self.log.start(CoreSettings(), [], start_s, UNIX_S)
         self.flush_every, self.calls, self.now_s = flush_every, 0, 0.0
 
     def call(self, cause: Cause, now_s: float) -> None:

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ryzen_coordinator import replay as module
 from ryzen_coordinator.cli import instant
 from ryzen_coordinator.core import lifecycle
 from ryzen_coordinator.core.state import Cluster
 from ryzen_coordinator.errors import ReplayError
 from ryzen_coordinator.inputs.entries import Call, raised
+from ryzen_coordinator.inputs.found import Window, lines, parts
 from ryzen_coordinator.inputs.frames import DamageError, scan
 from ryzen_coordinator.inputs.writer import segments
-from ryzen_coordinator.replay import Window, lines, replay
+from ryzen_coordinator.replay import replay
 
 from .recorded import UNIX_S, Recorder, rewrite
 
@@ -216,8 +216,8 @@ def test_the_first_difference_is_told_by_the_names_of_its_fields() -> None:
     recorded = [["Journal", "job", "me/lab", ["d", "generation", 2, "slots", ["t", "a", "b"]]]]
     now = json.loads(json.dumps(recorded))
     now[0][3][4] = ["t", "a", "c"]
-    assert module._parts(recorded, now) == (
+    assert parts(recorded, now) == (
         "Journal job me/lab body.slots.1: b",
         "Journal job me/lab body.slots.1: c",
     )
-    assert module._parts([], now)[0].endswith("nothing")
+    assert parts([], now)[0].endswith("nothing")
