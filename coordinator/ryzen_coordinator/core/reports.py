@@ -21,7 +21,7 @@ def attach(cluster: Cluster, report: NodeReport) -> Node | None:
     if node is None:
         node = Node(report.node, report.hello or Hello(report.node), heard_s=cluster.now_s)
         cluster.nodes[report.node] = node
-    if report.hello is not None and report.stream >= node.stream:
+    if report.hello is not None and report.stream > node.stream:  # a repeated hello is as old as it was
         node.hello = report.hello
         node.stream = report.stream
         node.seq = -1
