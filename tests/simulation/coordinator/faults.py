@@ -1,74 +1,263 @@
-"""What can go wrong in the simulated cluster."""
+"""What can go wrong in the simulated cluster: one function a kind, all of them in `STRIKES`."""
 
 from __future__ import annotations
 
-from .simulated import SimNode
-from .simulator import Simulation
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
+
+from .simulated import Fault, Rank, SimNode, Strike, Trouble
+
+if TYPE_CHECKING:
+    from .simulator import Simulation
+
+KEEPALIVE_S = 8.0
 
 
-class Faults:
-    """Strikes a simulation. `back_after_s`: when what was killed is started again."""
+def strike(sim: Simulation, fault: Fault) -> None:
+    """The moment has come."""
+    if STRIKES[fault.kind](sim, fault):
+        fault.struck_s = sim.now_s
+        sim.struck.append(fault)
+        sim.note(f"FAULT {fault.words()}")
+        sim.watch("struck", fault)
 
-    def __init__(self, simulation: Simulation) -> None:
-        self.sim = simulation
 
-    def kill_rank(self, name: str, local: int, code: int = -9, error: tuple[str, str] = ("", "")) -> None:
-        live = [rank for rank in self.sim.nodes[name].ranks if rank.alive and rank.local == local]
-        for rank in live:
-            self.sim.struck.add(rank.generation)
-            self.sim.end(self.sim.nodes[name], rank, code, error)
+def _rank(sim: Simulation, fault: Fault) -> tuple[SimNode, Rank] | None:
+    node = sim.nodes[fault.node]
+    if node.gone or node.frozen_until_s > sim.now_s:
+        return None
+    ranks = [rank for rank in node.ranks if rank.alive and rank.local == fault.local % sim.case.ranks_per_node]
+    return (node, ranks[0]) if ranks and not sim.worlds.world_of(ranks[0]).finished else None
 
-    def freeze_rank(self, name: str, local: int) -> None:
-        for rank in self.sim.nodes[name].ranks:
-            if rank.alive and rank.local == local:
-                self.sim.struck.add(rank.generation)
-                rank.frozen_s = self.sim.now_s
-                self.sim.nodes[name].changed = True
 
-    def kill_torchrun(self, name: str) -> None:
-        node = self.sim.nodes[name]
-        if node.torchrun:
-            self._strike_all_of(node)
-            node.torchrun, node.exit_code, node.changed, node.handler = False, -9, True, "closed"
-            for rank in node.ranks:
-                if rank.alive:
-                    self.sim.end(node, rank, -9, by_agent=True)
+def _trains(sim: Simulation, node: SimNode) -> bool:
+    return not node.gone and node.torchrun.alive and node.torchrun.pid > 0
 
-    def kill_agent(self, name: str, back_after_s: float) -> None:
-        node = self.sim.nodes[name]
-        if node.agent:
-            node.agent, node.agent_back_s = False, self.sim.now_s + back_after_s
-            self.sim.hang_up(node)
 
-    def kill_node(self, name: str, back_after_s: float | None) -> None:
-        node = self.sim.nodes[name]
-        if not node.torchrun and node.node_back_s is None:
-            return  # done: a new torchrun there would begin a new run
-        self._strike_all_of(node)
-        for rank in node.ranks:
-            rank.alive = False
-        node.ranks = []
-        node.torchrun = node.agent = False
-        node.handler = "absent"
-        node.agent_back_s = None
-        node.node_back_s = self.sim.now_s + back_after_s if back_after_s is not None else None
-        self.sim.hang_up(node)
+def _kill_rank(sim: Simulation, fault: Fault) -> bool:
+    found = _rank(sim, fault)
+    if found is None:
+        return False
+    sim.watch("harmed", found[1].generation, found[0], found[1])
+    sim.worlds.end(*found, -9)
+    return True
 
-    def cut(self, name: str, seconds: float) -> None:
-        """The agent lives, its stream breaks and cannot be made anew for a while."""
-        self.sim.hang_up(self.sim.nodes[name])
-        self.sim.nodes[name].connect_s = self.sim.now_s + seconds
 
-    def kill_coordinator(self, back_after_s: float) -> None:
-        if self.sim.core is not None:
-            self.sim.core = None
-            self.sim.core_back_s = self.sim.now_s + back_after_s
-            self.sim.mail = []
-            for node in self.sim.nodes.values():
-                self.sim.hang_up(node, told=False)
+def _kill_for_memory(sim: Simulation, fault: Fault) -> bool:
+    found = _rank(sim, fault)
+    if found is None:
+        return False
+    found[1].oom = True
+    return _kill_rank(sim, fault)
 
-    def _strike_all_of(self, node: SimNode) -> None:
-        self.sim.struck.update(rank.generation for rank in node.ranks)
-        self.sim.struck.add(node.generation)
-        self.sim.struck.add(node.generation + 1)
-        self.sim.struck.add(node.seen_generation)
+
+def _raise_error(sim: Simulation, fault: Fault) -> bool:
+    found = _rank(sim, fault)
+    if found is None or found[1].trouble:
+        return False
+    sim.watch("harmed", found[1].generation, found[0], found[1])
+    sim.worlds.fail(*found, ("ValueError", f"bad record {fault.local}"))
+    return True
+
+
+def _trouble(kind: Trouble) -> Strike:
+    def do(sim: Simulation, fault: Fault) -> bool:
+        found = _rank(sim, fault)
+        if found is None or found[1].trouble or found[1].doomed or found[1].terminated:
+            return False
+        node, rank = found
+        world = sim.worlds.world_of(rank)
+        if kind != "stopped" and (world.step is None or world.done < 2):
+            return False
+        if kind != "pause" and not (kind == "stopped" and fault.seconds):
+            sim.watch("harmed", rank.generation, node, rank)
+        sim.worlds.trouble(node, rank, kind, "evaluation" if kind == "pause" else "")
+        if fault.seconds:
+            sim.on(node, fault.seconds, lambda: sim.worlds.calm(node, rank))
+        return True
+
+    return do
+
+
+def _pause_all(sim: Simulation, fault: Fault) -> bool:
+    """Every rank of the newest world evaluates."""
+    world = max(sim.worlds.by_generation.values(), key=lambda each: each.generation, default=None)
+    if world is None or world.done < 2 or world.broken or world.finished:
+        return False
+    for node, rank in world.ranks:
+        if rank.alive and not rank.trouble and not node.gone and node.frozen_until_s <= sim.now_s:
+            sim.worlds.trouble(node, rank, "pause", "evaluation")
+            sim.on(node, fault.seconds, partial(sim.worlds.calm, node, rank))
+    return True
+
+
+def _skip(sim: Simulation, fault: Fault) -> bool:
+    """One rank leaves out a collective; the others' next one pairs with its next one, and the job steps on."""
+    found = _rank(sim, fault)
+    world = sim.worlds.world_of(found[1]) if found is not None else None
+    if found is None or world is None or world.step is None or world.done < 2 or found[1].skipped:
+        return False
+    sim.watch("harmed", found[1].generation, *found)
+    found[1].skipped, found[1].skipped_from = 1 + fault.local % 2, world.step
+    return True
+
+
+def _kill_torchrun(sim: Simulation, fault: Fault) -> bool:
+    node = sim.nodes[fault.node]
+    if not _trains(sim, node) or node.frozen_until_s > sim.now_s or node.torchrun.waits_at_barrier_s is not None:
+        return False
+    if any(sim.worlds.world_of(rank).finished for rank in node.ranks):
+        return False
+    sim.watch("harmed", node.torchrun.generation, node, None)
+    sim.torchruns.kill(node)
+    if fault.seconds:
+        sim.returning += 1
+        sim.after(fault.seconds, lambda: _torchrun_back(sim, node))
+    return True
+
+
+def _torchrun_back(sim: Simulation, node: SimNode) -> None:
+    sim.returning -= 1
+    if not node.gone:
+        sim.note(f"{node.name}: a new torchrun")
+        sim.torchruns.begin(node)
+
+
+def _kill_agent(sim: Simulation, fault: Fault) -> bool:
+    node = sim.nodes[fault.node]
+    if node.gone or node.agent is None or node.frozen_until_s > sim.now_s:
+        return False
+    sim.agents.stop(node)
+    sim.on(node, fault.seconds, lambda: sim.agents.start(node) if node.agent is None else None)
+    return True
+
+
+def _farewell(sim: Simulation, fault: Fault) -> bool:
+    """The agent is stopped by its owner and says goodbye."""
+    node = sim.nodes[fault.node]
+    if node.gone or node.agent is None or node.frozen_until_s > sim.now_s:
+        return False
+    sim.control.hang_up(node, goodbye=True)
+    return _kill_agent(sim, fault)
+
+
+def _cut(sim: Simulation, fault: Fault) -> bool:
+    """The agent lives, its stream breaks and cannot be made anew for a while."""
+    node = sim.nodes[fault.node]
+    if node.gone:
+        return False
+    sim.cut_until_s[node.name] = sim.now_s + fault.seconds
+    sim.control.hang_up(node)
+    return True
+
+
+def _unlink(sim: Simulation, fault: Fault) -> bool:
+    """The handler and its agent lose each other for a moment."""
+    node = sim.nodes[fault.node]
+    if node.gone or node.agent is None or not node.agent.linked:
+        return False
+    node.agent.linked, node.agent.link_lost_s = False, sim.now_s
+    sim.agents.dirty(node)
+    sim.on(node, fault.seconds, lambda: sim.torchruns.meet(node))
+    return True
+
+
+def _kill_node(sim: Simulation, fault: Fault) -> bool:
+    node = sim.nodes[fault.node]
+    if not _trains(sim, node):
+        return False  # done: a new torchrun there would begin a new run
+    sim.watch("harmed", node.torchrun.generation, node, None)
+    node.gone = True
+    sim.worlds.lose(node)
+    sim.control.hang_up(node)
+    node.agent = None
+    if fault.seconds:
+        sim.returning += 1
+        sim.after(fault.seconds, lambda: _node_back(sim, node))
+    return True
+
+
+def _node_back(sim: Simulation, node: SimNode) -> None:
+    sim.returning -= 1
+    sim.note(f"{node.name}: node is back")
+    sim.raise_node(node.name, node.hint, 0.0)
+
+
+def _freeze_node(sim: Simulation, fault: Fault) -> bool:
+    """The whole machine stands still for some seconds and goes on with what it had: a stale generation, perhaps."""
+    node = sim.nodes[fault.node]
+    if not _trains(sim, node) or node.frozen_until_s > sim.now_s:
+        return False
+    sim.watch("harmed", node.torchrun.generation, node, None)
+    node.frozen_until_s = sim.now_s + fault.seconds
+    if fault.seconds > KEEPALIVE_S or sim.dice.random() < 0.5:
+        sim.after(fault.seconds * 0.5, lambda: sim.control.hang_up(node))
+    sim.on(node, fault.seconds + 0.05, lambda: _thaw(sim, node))
+    return True
+
+
+def _thaw(sim: Simulation, node: SimNode) -> None:
+    sim.note(f"{node.name}: the machine goes on")
+    for rank in node.ranks:
+        if rank.alive and rank.trouble != "stopped":
+            world = sim.worlds.world_of(rank)
+            if world.broken and rank.started:
+                sim.worlds.doom(node, rank)
+            sim.worlds.nudge(world)
+
+
+def _kill_coordinator(sim: Simulation, fault: Fault) -> bool:
+    if sim.control.life is None:
+        return False
+    sim.control.crash()
+    sim.after(fault.seconds, lambda: _coordinator_back(sim))
+    return True
+
+
+def _coordinator_back(sim: Simulation) -> None:
+    sim.note("coordinator is back")
+    sim.control.start()
+
+
+def _evict(sim: Simulation, fault: Fault) -> bool:
+    if sim.control.life is None or fault.node not in sim.control.life.core.cluster.nodes:
+        return False
+    sim.watch("barred", fault.node, True)
+    sim.control.give(OperatorEvict(fault.node, "maintenance"))
+    if fault.seconds:
+        sim.after(fault.seconds, lambda: _readmit(sim, fault))
+    return True
+
+
+def _readmit(sim: Simulation, fault: Fault) -> None:
+    if sim.control.life is None:
+        sim.after(1.0, lambda: _readmit(sim, fault))
+    else:
+        sim.note(f"{fault.node}: readmitted by the operator")
+        sim.watch("barred", fault.node, False)
+        sim.control.give(OperatorReadmit(fault.node))
+
+
+STRIKES: dict[str, Strike] = {
+    "kill": _kill_rank,
+    "oom": _kill_for_memory,
+    "error": _raise_error,
+    "stop": _trouble("stopped"),
+    "blocked": _trouble("blocked"),
+    "busy": _trouble("busy"),
+    "deadlock": _trouble("deadlock"),
+    "skip": _skip,
+    "pause": _trouble("pause"),
+    "pause all": _pause_all,
+    "torchrun": _kill_torchrun,
+    "agent": _kill_agent,
+    "farewell": _farewell,
+    "cut": _cut,
+    "unlink": _unlink,
+    "node": _kill_node,
+    "freeze": _freeze_node,
+    "coordinator": _kill_coordinator,
+    "evict": _evict,
+}

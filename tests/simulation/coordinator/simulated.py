@@ -1,113 +1,192 @@
-"""The parts of the simulated cluster: a rank, a node, and what its agent would report of them."""
+"""The parts of the simulated cluster, as data: a rank, a torchrun with its handler, an agent, a node, a world."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
-from ryzen_coordinator.core.events import JobSeen, ProgressSeen, RankSeen, Shape
+from ryzen_coordinator.core.events import Endpoint, Shape
 
-START_S = 1.0
+if TYPE_CHECKING:
+    from .simulator import Simulation
+
+HANDLER_GRACE_S = 2.0
+
+Trouble: TypeAlias = Literal["", "stopped", "blocked", "busy", "deadlock", "pause"]
+"""What keeps a rank from stepping on. stopped: SIGSTOP; blocked: waits for ever, for nobody; busy: computes for ever;
+deadlock: waits in a collective of a smaller group; pause: an evaluation that is silent and ends."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Rank:
+    """One process. `end_seen_s`, `code_seen`: what the node's agent knows of its end; `failing_s`: of its exception."""
+
     rank: int
     local: int
     pid: int
     generation: int
     born_s: float
+    started: bool = False
     alive: bool = True
-    frozen_s: float | None = None
+    trouble: Trouble = ""
+    trouble_s: float = 0.0
+    tainted: bool = False
     exit_code: int | None = None
-    ended_s: float = 0.0
-    by_agent: bool = False
+    end_seen_s: float | None = None
+    code_seen: int | None = None
+    failing_s: float | None = None
     error: tuple[str, str] = ("", "")
-    doomed_s: float | None = None
-    terminated_s: float | None = None
+    by_agent: bool = False
+    kill_sent: bool = False
+    doomed: bool = False
+    terminated: bool = False
     changed_s: float = 0.0
+    section: str = ""
+    skipped: int = 0
+    skipped_from: int | None = None
+    oom: bool = False
+    seen: bool = False
+    samples: int = 0
+    probed_s: float = 0.0
+    still_since_s: float = 0.0
 
 
-@dataclass
-class SimNode:
-    name: str
-    hint: int
-    torchrun: bool = True
-    torchrun_pid: int = 0
+@dataclass(slots=True)
+class Torchrun:
+    """One torchrun and its rendezvous handler. `order`: what its agent told it last."""
+
+    pid: int
+    alive: bool = True
     exit_code: int | None = None
-    handler: str = "joining"
-    join_id: int = 1
+    phase: Literal["joining", "running", "closed"] = "joining"
     generation: int = 0
-    seen_generation: int = 0
+    seen: int = 0
+    taken: int = 0
+    join_id: int = 0
+    entering: bool = False
+    offered: Endpoint | None = None
+    current: Endpoint | None = None
     world: tuple[str, ...] = ()
     stopping: bool = False
-    next_poll_s: float = 0.0
-    ranks: list[Rank] = field(default_factory=list)
-    agent: bool = True
-    agent_back_s: float | None = None
-    node_back_s: float | None = None
+    order: DesiredJob | None = None
+    link: int = 0
+    waits_at_barrier_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerWord:
+    """What a handler says of itself to its agent."""
+
+    pid: int
+    phase: Literal["joining", "running", "closed"]
+    generation: int
+    seen: int
+    taken: int
+    join_id: int
+    store: Endpoint | None
+    shape: Shape
+
+
+@dataclass(slots=True)
+class Agent:
+    """One agent process; a restarted one is a new object. `handler`: the newest word, kept when the link is lost."""
+
+    alive: bool = True
     stream: int = 0
-    connect_s: float | None = 0.0
+    connected: bool = False
     seq: int = 0
     said_s: float = -10.0
-    changed: bool = True
+    due: bool = False
+    version: int = 0
     desired: DesiredNode | None = None
-    answered: int = 0
-    dismissed: int | None = None
-    kill_at_s: float | None = None
+    inquiry: int = 0
+    go: tuple[int, float] = (0, 0.0)
+    handler: HandlerWord | None = None
+    linked: bool = False
+    link_lost_s: float = -10.0
+    torchrun_pid: int = 0
+    torchrun_ended_s: float | None = None
+    torchrun_code: int | None = None
+    may_connect_s: float = 0.0
+    told_s: float = 0.0
+    probing: bool = False
 
     def job(self) -> DesiredJob | None:
-        return self.desired.jobs[0] if self.desired is not None and self.desired.jobs else None
+        """What is desired of the job; what was meant for an earlier torchrun is not meant for this one."""
+        for job in self.desired.jobs if self.desired is not None else ():
+            if job.torchrun_pid in (0, self.torchrun_pid):
+                return job
+        return None
+
+    def phase(self, now_s: float) -> str:
+        """How the job's handler is, as this agent would tell."""
+        word = self.handler
+        if self.torchrun_ended_s is not None or (word is not None and word.phase == "closed"):
+            return "closed"
+        if word is None or (not self.linked and now_s - self.link_lost_s > HANDLER_GRACE_S):
+            return "absent"
+        return word.phase
 
 
-@dataclass
-class Progress:
-    """Where each generation is: the step it is in, how many it has done."""
+@dataclass(slots=True)
+class SimNode:
+    """One machine. A machine that came back after its death is a new object. `drift`: of its clock, in parts of one."""
 
-    step_of: dict[int, int] = field(default_factory=dict)
-    done_of: dict[int, int] = field(default_factory=dict)
-    next_step_s: dict[int, float] = field(default_factory=dict)
-    checkpoint: int | None = None
+    name: str
+    hint: int
+    torchrun: Torchrun
+    agent: Agent | None = None
+    drift: float = 0.0
+    gone: bool = False
+    frozen_until_s: float = 0.0
+    ranks: list[Rank] = field(default_factory=list)
 
-
-def seen_job(node: SimNode, shape: Shape, progress: Progress, now_s: float) -> JobSeen:
-    """The job as the node's agent sees it."""
-    waits = node.handler == "joining"
-    return JobSeen(
-        run_id="job",
-        user="me",
-        handler=node.handler,  # type: ignore[arg-type]
-        generation=node.generation,
-        seen_generation=node.seen_generation,
-        join_id=node.join_id,
-        store=(node.name, 20000 + node.join_id) if waits else None,
-        shape=shape,
-        ranks=tuple(seen_rank(rank, progress, now_s) for rank in node.ranks),
-        gaps=(("", 0.15), ("(start)", START_S + 0.4)) if progress.done_of else (),
-        checkpoint_step=progress.checkpoint,
-        torchrun_pid=node.torchrun_pid,
-        torchrun_exit_code=node.exit_code,
-    )
+    def elapsed_s(self, seconds: float) -> float:
+        """What this node's clock measures of a time."""
+        return seconds * (1.0 + self.drift)
 
 
-def seen_rank(rank: Rank, progress: Progress, now_s: float) -> RankSeen:
-    done, record = progress.done_of.get(rank.generation), None
-    if done is not None:
-        quiet_s = now_s - rank.changed_s
-        record = ProgressSeen(progress.step_of[rank.generation], "", quiet_s, quiet_s, done)
-    return RankSeen(
-        rank=rank.rank,
-        local_rank=rank.local,
-        pid=rank.pid,
-        generation=rank.generation,
-        life="alive" if rank.alive else "exited",
-        process_state="T" if rank.frozen_s is not None and rank.alive else "R",
-        process_state_s=now_s - rank.frozen_s if rank.frozen_s is not None else 0.0,
-        exit_code=rank.exit_code,
-        killed_by_agent=rank.by_agent,
-        ended_ago_s=now_s - rank.ended_s if not rank.alive else 0.0,
-        error_type=rank.error[0],
-        error_message=rank.error[1],
-        attached=True,
-        progress=record,
-    )
+@dataclass(slots=True)
+class SimWorld:
+    """One generation: who runs in it and how far it is. `step` is the one all ranks are in, once it has begun."""
+
+    generation: int
+    nodes: tuple[str, ...]
+    size: int
+    ranks: list[tuple[SimNode, Rank]] = field(default_factory=list)
+    step: int | None = None
+    done: int = 0
+    stuck_s: float | None = None
+    """Since when a rank is missing in the present step."""
+    broken: bool = False
+    finished: bool = False
+    formed_s: float = 0.0
+    first_step_s: float | None = None
+    last_step_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to whom and when: at a time, or `delay_s` after the `nth` signal of the simulation."""
+
+    kind: str
+    node: str = ""
+    local: int = 0
+    seconds: float = 0.0
+    at_s: float | None = None
+    signal: str = ""
+    nth: int = 1
+    delay_s: float = 0.0
+    struck_s: float | None = None
+
+    def words(self) -> str:
+        when = (
+            f"at {self.at_s:.2f} s" if self.at_s is not None else f"{self.delay_s:.3f} s after {self.signal} {self.nth}"
+        )
+        return f"{self.kind} {self.node} {self.local} for {self.seconds:.2f} s {when}"
+
+
+Strike: TypeAlias = Callable[["Simulation", Fault], bool]
+"""Does it. False where there was nothing to strike."""

@@ -1,70 +1,43 @@
-"""Random faults at random moments: whatever the interleaving, the job ends well and no healthy world is torn down."""
+"""Random faults at random moments: whatever the interleaving, every promise in checkers/ is kept.
+
+One seed is one exact run. `python -m tests.simulation.coordinator.run --seed N` repeats a failing one.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+import os
 
 import pytest
 
-from .faults import Faults
-from .simulator import Simulation
+from .cases import FAMILIES, case_of
+from .checkers import CHECKERS
+from .run import failures, report
 
-SEEDS = range(40)
-
-
-def end_of(simulation: Simulation, until_s: float = 400.0) -> str:
-    simulation.run(until_s)
-    return "\n".join(simulation.log[-60:])
+JOBS = min(4, os.cpu_count() or 1)
 
 
-def assert_finished(simulation: Simulation, log: str) -> None:
-    codes = {node.name: node.exit_code for node in simulation.nodes.values() if node.exit_code != -9}
-    assert simulation.over(), f"still running at {simulation.now_s}\n{log}"
-    assert set(codes.values()) == {0}, f"{codes}\n{log}"
-    assert max(simulation.progress.step_of.values()) >= simulation.target, log
+def assert_kept(seeds: range) -> None:
+    found = sorted(failures(seeds, JOBS))
+    assert not found, "\n".join([f"{len(found)} of {len(seeds)} seeds", *(report(*each) for each in found[:3])])
 
 
-def random_faults(simulation: Simulation, seed: int, kinds: list[str], count: int, returning: bool = True) -> None:
-    dice, faults = random.Random(seed * 7919 + 1), Faults(simulation)
-    for _ in range(count):
-        at_s, name = dice.uniform(1.0, 25.0), dice.choice(list(simulation.nodes))
-        kind, local, back_s = dice.choice(kinds), dice.randrange(2), dice.uniform(0.2, 6.0)
-        act: dict[str, Callable[[], None]] = {
-            "kill": lambda n=name, i=local: faults.kill_rank(n, i),  # type: ignore[misc]
-            "stop": lambda n=name, i=local: faults.freeze_rank(n, i),  # type: ignore[misc]
-            "agent": lambda n=name, b=back_s: faults.kill_agent(n, b),  # type: ignore[misc]
-            "cut": lambda n=name, b=back_s: faults.cut(n, b),  # type: ignore[misc]
-            "node": lambda n=name, b=back_s: faults.kill_node(n, b if returning else None),  # type: ignore[misc]
-            "coordinator": lambda b=back_s: faults.kill_coordinator(b),  # type: ignore[misc]
-        }
-        simulation.faults.append((at_s, f"{kind} {name} {local} {back_s:.1f}", act[kind]))
+@pytest.mark.parametrize("first", range(0, 1000, 200))
+def test_no_seed_of_a_thousand_breaks_a_promise(first: int) -> None:
+    assert_kept(range(first, first + 200))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_agents_streams_and_coordinators_may_die_and_no_generation_is_spent(seed: int) -> None:
-    simulation = Simulation(seed, nodes=3, minimum=3, maximum=3)
-    random_faults(simulation, seed, ["agent", "cut", "coordinator"], 6)
-    log = end_of(simulation)
-    assert_finished(simulation, log)
-    assert len(simulation.worlds) == 1, log
-    assert not simulation.false_kills, log
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_no_seed_of_ten_thousand_breaks_a_promise() -> None:
+    assert_kept(range(1000, 10000))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("peers_hang", [False, True])
-def test_any_mix_of_faults_ends_in_a_finished_job(seed: int, peers_hang: bool) -> None:
-    simulation = Simulation(seed, nodes=3, minimum=2, maximum=3, peers_hang=peers_hang)
-    random_faults(simulation, seed, ["kill", "stop", "agent", "cut", "node", "coordinator"], 6)
-    log = end_of(simulation)
-    assert_finished(simulation, log)
-    assert not simulation.false_kills, simulation.false_kills[0] + "\n" + log
+def test_a_seed_is_one_exact_run() -> None:
+    assert case_of(17) == case_of(17)
+    assert case_of(17) != case_of(23)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_with_a_spare_two_lost_nodes_of_a_fixed_world_come_back_into_it(seed: int) -> None:
-    simulation = Simulation(seed, nodes=4, minimum=3, maximum=3)
-    random_faults(simulation, seed, ["node", "kill"], 3)
-    log = end_of(simulation)
-    assert_finished(simulation, log)
-    assert not simulation.false_kills, simulation.false_kills[0] + "\n" + log
+def test_every_family_has_its_seeds_and_every_checker_its_promise() -> None:
+    assert {case_of(seed).family for seed in range(len(FAMILIES))} == set(FAMILIES)
+    assert all(each.name and each.promise for each in CHECKERS)
+    assert len({each.name for each in CHECKERS}) == len(CHECKERS)

@@ -1,0 +1,26 @@
+"""What must hold in every run: one promise a file, all of them in `CHECKERS`."""
+
+from __future__ import annotations
+
+from .barred import Barred
+from .checker import Checker
+from .endings import Endings
+from .false_actions import FalseActions
+from .generations import Generations
+from .journal_first import JournalFirst
+from .one_generation import OneGeneration
+from .replayed import Replayed
+from .slots import Slots
+from .two_phases import TwoPhases
+
+CHECKERS: tuple[type[Checker], ...] = (
+    OneGeneration,
+    Barred,
+    FalseActions,
+    Slots,
+    Generations,
+    TwoPhases,
+    Endings,
+    JournalFirst,
+    Replayed,
+)
