@@ -55,10 +55,9 @@ def serve(path: Path) -> bool:
         bindings: Any = sys.modules[_BINDINGS]
         with contextlib.suppress(FileNotFoundError):
             path.unlink()  # of the generation before
+        _keep_for_ever(_answer_groups)
         bindings._register_handler("ryzen_groups", _answer_groups)
-        server = bindings._WorkerServer(str(path))
-        # Never destroyed: its destructor, run while the interpreter finalises, aborts the process.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+        _keep_for_ever(bindings._WorkerServer(str(path)))
         path.chmod(0o600)
     except Exception:  # noqa: BLE001 - a private interface of torch: whatever it does, the script goes on
         return False
@@ -88,6 +87,15 @@ def process_groups() -> dict[str, list[int]]:
     c10d: Any = sys.modules[_C10D]
     names = c10d._world.pg_names
     return {str(names[group]): sorted(ranks) for group, ranks in list(c10d._world.pg_group_ranks.items())}
+
+
+def _keep_for_ever(thing: object) -> None:
+    """A reference that finalising the interpreter does not take back.
+
+    C++ lets go of the handler in a static destructor, when there is no interpreter any more, and of the server
+    without its lock: were that the last reference, the process would abort at its exit (seen with torch 2.13).
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _answer_groups(_request: object, response: Any) -> None:
