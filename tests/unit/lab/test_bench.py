@@ -1,8 +1,12 @@
 """The document of benchmarks is made anew table by table, and says what was not reached."""
 
+import json
 from pathlib import Path
 
-from ryzen_lab.bench import document
+import pytest
+
+from ryzen_lab.bench import document, hang
+from ryzen_lab.errors import LabError
 from ryzen_lab.summary import table
 
 
@@ -42,3 +46,46 @@ def test_the_summary_counts_only_what_is_known() -> None:
     recovered = next(line for line in lines if line.startswith("recovered_s"))
     assert known.split()[-1] == "1"
     assert recovered.split() == ["recovered_s", "4.000", "3.000", "5.000", "2"]
+
+
+def hung(kind: str, fault_rank: int, ranks: list[int], action: str, **more: object) -> dict[str, object]:
+    verdict = {"class": "hang", "ranks": ranks, "nodes": ["node-1"], "action": action}
+    return {
+        **result(recovered=40.0), "fault": {"kind": kind, "rank": fault_rank, "node": "node-1", "at_step": 5},
+        "suspected_s": 1.0, "detected_s": 31.0, "verdict": verdict, **more,
+    }  # fmt: skip
+
+
+def test_hangs_are_told_by_kind_and_stall_floor_with_how_often_the_right_rank_was_named(tmp_path: Path) -> None:
+    one, lines = tmp_path / "one.json", tmp_path / "lines.jsonl"
+    one.write_text(json.dumps(hung("spin", 1, [1], "restart", stall_floor_s=60.0), indent=2))
+    right, wrong = hung("backward", 2, [2], "restart"), hung("backward", 2, [0], "restart")
+    lines.write_text("".join(json.dumps(each) + "\n" for each in (right, wrong, {"error": "no end"})))
+    text = hang.table(hang.read([one, lines]), "ryzen-lab bench hang")
+    assert (
+        "| spin | 60 s | 1 | 0 | 1.00 (1.00) | 31.00 (31.00) | 40.00 (40.00) | 1 of 1 | hang restart | 0 | 1.0 |"
+        in text
+    )
+    assert "| backward | default | 2 | 0 | 1.00 (1.00) | 31.00 (31.00) | 40.00 (40.00) | 1 of 2 |" in text
+    assert "| ? | default | 1 | 1 | - | - | - | 0 of 0 | - | 0 | - |" in text
+
+
+def test_of_an_innocent_pause_the_right_verdict_is_none_that_acts() -> None:
+    assert hang.is_right(hung("pause", 0, [], "advise"))
+    assert hang.is_right(hung("pause", 0, [], "advise", verdict=None))
+    assert not hang.is_right(hung("pause", 0, [0], "restart"))
+    assert not hang.is_innocent("partition,kill")
+
+
+def test_two_ranks_that_were_struck_must_both_be_named() -> None:
+    all_ = [{"kind": "kill", "rank": 3}, {"kind": "stop", "rank": 1}]
+    fault = {"kind": "kill,stop", "rank": 3, "node": "node-1", "all": all_}
+    assert hang.is_right(hung("kill,stop", 3, [1, 3], "restart", fault=fault))
+    assert not hang.is_right(hung("kill,stop", 3, [3], "restart", fault=fault))
+
+
+@pytest.mark.parametrize("text", ["{}", "not JSON", "[1]"])
+def test_what_is_no_result_of_a_trial_is_told_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(LabError, match=r"x: (not|neither)"):
+        hang.read([tmp_path / "x"])

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 import ryzen_lab.hook
 
+HUNG_S = 0.3
+"""A step of these scripts takes a millisecond."""
 HOOK = Path(ryzen_lab.hook.__file__).parent
 
 TRAIN = """
@@ -25,6 +28,10 @@ def train(steps):
         torch.autograd.backward(model(torch.ones(2, 8)).square().mean())
         optimizer.step()
 """
+LOADED = """
+import torch.utils.data
+""" + TRAIN.replace("for _ in range(steps):", "for _ in torch.utils.data.DataLoader(range(steps)):")
+SAVED = "import io\n" + TRAIN + "        torch.save(model.state_dict(), io.BytesIO())\n"
 DIGEST = """
 import hashlib
 digest = hashlib.sha256()
@@ -47,6 +54,36 @@ class Lab:
 
     def run(self, script: str, order: dict[str, Any] | None = None, **environment: str) -> list[dict[str, Any]]:
         """Run a rank with the hook; all that it said."""
+        process, connection = self._start(script, order, environment)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        self.output = process.communicate(timeout=60)[0]
+        return [json.loads(line) for line in received.splitlines()]
+
+    def strike(self, script: str, order: dict[str, Any]) -> dict[str, Any]:
+        """Run until the rank says that it is struck; it must hang then, and say nothing more. What it said last."""
+        process, connection = self._start(script, order, {})
+        try:
+            received = b""
+            connection.settimeout(60)
+            while b'"fault"' not in received or not received.endswith(b"\n"):
+                part = connection.recv(65536)
+                assert part, process.communicate(timeout=60)
+                received += part
+            connection.settimeout(HUNG_S)
+            with pytest.raises(TimeoutError):
+                connection.recv(65536)
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.communicate()
+        last: dict[str, Any] = json.loads(received.splitlines()[-1])
+        return last
+
+    def _start(
+        self, script: str, order: dict[str, Any] | None, environment: dict[str, str]
+    ) -> tuple[subprocess.Popen[str], socket.socket]:
         process = subprocess.Popen(
             [sys.executable, "-c", script],
             env={**os.environ, "RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "RYZEN_GENERATION": "3",
@@ -58,11 +95,7 @@ class Lab:
         connection, _ = self._listener.accept()
         if order is not None:
             connection.sendall(json.dumps(order).encode() + b"\n")
-        received = b""
-        while part := connection.recv(65536):
-            received += part
-        self.output = process.communicate(timeout=60)[0]
-        return [json.loads(line) for line in received.splitlines()]
+        return process, connection
 
     def somebody_else_called(self) -> bool:
         self._listener.setblocking(False)
@@ -140,6 +173,60 @@ def test_the_rank_raises_where_it_is_told_to_and_has_no_final_state(lab: Lab, wh
     assert kinds(messages)[-1] == "fault"
     assert "InjectedError: struck" in lab.output
     assert 1 <= len(steps(messages)) < 50
+
+
+HANGS = {
+    "spin": (TRAIN, {"do": "spin", "where": "forward", "calls": 1}, "forward"),
+    "gil, asleep": (TRAIN, {"do": "gil", "where": "after_step", "how": "wait"}, "after_step"),
+    "gil, busy": (TRAIN, {"do": "gil", "where": "before_step", "how": "spin"}, "before_step"),
+    "backward": (TRAIN, {"do": "backward", "part": 0.9, "how": "lock"}, "backward"),
+    "loader": (LOADED, {"do": "loader", "how": "sleep"}, "data loader"),
+    "loader, of which there is none": (TRAIN, {"do": "loader", "how": "lock"}, "forward, for no data loader was asked"),
+    "save": (SAVED, {"do": "save", "how": "sleep", "claim": ""}, "torch.save"),
+}
+
+
+OFTEN = ("spin", "gil, busy", "loader", "save")
+"""The others are long, for each imports torch."""
+
+
+@pytest.mark.parametrize(
+    ("script", "order", "where"),
+    [pytest.param(*each, id=name, marks=[] if name in OFTEN else pytest.mark.long) for name, each in HANGS.items()],
+)
+def test_the_rank_hangs_where_it_says_and_lives(lab: Lab, script: str, order: dict[str, Any], where: str) -> None:
+    assert lab.strike(script + "train(2000)", order)["where"] == where
+
+
+def test_only_the_first_of_those_that_may_save_hangs(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "claim").touch()  # another rank was first
+    order = {"do": "save", "how": "sleep", "claim": str(tmp_path / "claim")}
+    messages = lab.run(SAVED + "train(5)", order)
+    assert steps(messages) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("order", [{"do": "pause", "seconds": 0.3}, {"do": "collect", "objects": 100_000}])
+def test_an_innocent_pause_is_told_and_changes_no_bit(lab: Lab, order: dict[str, Any]) -> None:
+    random = "\nfor _ in range(3): train(1); model.weight.data += torch.rand(1)\n"
+    messages = lab.run(TRAIN + random + DIGEST, order)
+    paused = lab.output
+    assert [each for each in kinds(messages) if each in ("fault", "resumed")] == ["fault", "resumed"]
+    lab.run(TRAIN + random + DIGEST)
+    assert lab.output == paused
+
+
+def test_a_rank_that_is_told_to_linger_stays_after_its_last_word(lab: Lab) -> None:
+    began = time.monotonic()
+    messages = lab.run(TRAIN + "train(2)", {"do": "linger", "seconds": 1.5})
+    assert messages[-1]["kind"] == "finished"
+    assert time.monotonic() - began > 1.5
+
+
+def test_every_script_makes_a_group_that_it_does_not_use(lab: Lab) -> None:
+    """Alone it needs none; the hook must not stumble over a world of one, nor over an order for a group."""
+    alone = "torch.distributed.init_process_group('gloo', init_method='tcp://127.0.0.1:0', rank=0, world_size=1)\n"
+    messages = lab.run(TRAIN + alone + "train(3)", {"do": "deadlock", "where": "after_step"})
+    assert steps(messages) == [1, 2, 3]
 
 
 def test_a_hidden_sitecustomize_still_runs(lab: Lab, tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from ryzen_lab.trial import Trial
 WRONG = {
     "unknown kind": (["--fault", "explode"], "'explode' is not a kind of fault"),
     "nothing and something": (["--fault", "none,kill"], "'none' stands alone"),
+    "unknown moment": (["--fault", "kill,kill@noon"], "'noon' is not a moment"),
+    "a moment of nothing": (["--fault", "kill@rendezvous"], "put one before it"),
+    "no stall floor": (["--fault", "kill", "--stall-floor-s", "0"], "option --stall-floor-s"),
     "rank outside the world": (["--fault", "kill", "--fault-rank", "4"], "ranks are 0 to 3"),
     "unknown node": (["--fault", "node-kill", "--fault-node", "node-7"], "node-0, node-1"),
     "more than all nodes": (["--min-nodes", "3"], "more than --nodes 2"),
@@ -33,6 +36,13 @@ def test_a_wrong_option_is_one_line_and_exit_2(arguments: list[str], expected: s
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert expected in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--minutes", "--evaluation-every-s"])
+def test_a_soak_of_no_length_is_one_line_and_exit_2(option: str) -> None:
+    result = CliRunner().invoke(app, ["soak", option, "0"])
+    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
+    assert f"option {option}" in result.stderr
 
 
 def test_every_kind_of_fault_is_listed_under_its_own_name() -> None:
