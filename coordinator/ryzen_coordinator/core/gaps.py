@@ -64,6 +64,11 @@ class Gaps:
         """
         return limit_s(self.longest_s, section, settings)
 
+    def stall_limit_s(self, section: str, settings: CoreSettings) -> float:
+        """The same for a whole job that stands still: starting takes far longer on a busy machine or a cold cache."""
+        limit = self.limit_s(section, settings)
+        return max(limit, settings.gap_unknown_s) if section == START else limit
+
     def patient_limit_s(self, section: str, settings: CoreSettings) -> float:
         """The same where silence is the only evidence: a section never seen may be a first checkpoint or evaluation."""
         limit = self.limit_s(section, settings)

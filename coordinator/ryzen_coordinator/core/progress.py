@@ -115,13 +115,14 @@ class ProgressTable:
         limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
         limit = limits[self.section]
         frozen = looked & (now_s - self.changed_s > limit) & np.isfinite(self.frozen_since_s)
+        stalls = np.array([gaps.stall_limit_s(name, settings) for name in self.sections])
         quiet = self.seen_s - self.changed_s
         last = int(np.argmin(np.where(looked, now_s - self.changed_s, np.inf)))
         return Sweep(
             frozen=tuple(int(rank) for rank in np.flatnonzero(frozen)),
-            all_silent=bool((quiet > limit)[looked].all()),
+            all_silent=bool((quiet > stalls[self.section])[looked].all()),
             quiet_s=float(now_s - self.changed_s[last]),
-            limit_s=float(limits[self.section[last]]),
+            limit_s=float(stalls[self.section[last]]),
         )
 
     def evidence(self, silent_nodes: set[str], now_s: float) -> tuple[int, ...]:

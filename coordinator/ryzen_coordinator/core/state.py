@@ -188,7 +188,7 @@ class Job:
     advised: tuple[int, ...] = ()
     hang: Hang | None = None
     advice: int | None = None
-    floor_step: int = -1
+    floor_step: int | None = None
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
     open: list[int] = field(default_factory=list)
