@@ -19,6 +19,12 @@ from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, He
 START_SECTION = "(start)"
 """Key of the silence before a rank's first record of a generation: imports, process groups, restore, warm-up."""
 
+FIRST_STEP = "(first step)"
+"""Key of silences before a generation's first step is done: compilation, allocation, the first collective of all."""
+
+PAUSE = "(pause) "
+"""What the section of a pause that the script has declared begins with (`Run.pause`)."""
+
 WINDOW_S = 1800.0
 WINDOW_STEPS = 2000
 
@@ -129,7 +135,8 @@ class PageTrack:
         if not self._tainted:
             records = progress.sequence - last.sequence
             gap_s = silence_s(self.changed_ns, last_look_ns, progress.entered_ns, records)
-            gaps.add(last.section, gap_s, now_s)
+            declared = last.section.startswith(PAUSE)
+            gaps.add(last.section if last.steps_done or declared else FIRST_STEP, gap_s, now_s)
 
 
 class PageFinder:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ryzen_agent import leftovers, procfs
 from ryzen_agent.beats import Gaps, PageFinder, PageTrack
 from ryzen_agent.decision import JobFacts, Phase, RankFacts
+from ryzen_agent.endings import ERROR_FILE, OomCount
 from ryzen_agent.leftovers import Leftover
 from ryzen_agent.process import Process
 from ryzen_agent.rank import Rank
@@ -139,6 +140,8 @@ class Job:
         if thorough:
             for rank in alive:
                 news |= rank.page is not None and rank.page.look_at_events()
+                if rank.oom is not None:
+                    rank.oom.look()
         self.scanned_ns = now_ns
         return news
 
@@ -225,6 +228,9 @@ class Job:
         age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - found.start_ticks / _TICKS_A_SECOND
         rank.born_ns = int((now_s - age_s) * 1e9)
         rank.state_since_s = now_s
+        rank.oom = OomCount.of(found.pid)
+        if named := procfs.read_environ(found.pid).get(ERROR_FILE):
+            rank.error_file = Path(named)
         self._make_room_for(rank)
         self.ranks.append(rank)
         self.ranks_added += 1
@@ -308,7 +314,7 @@ class Job:
         now_s = time.monotonic()
         for rank in self.ranks:
             if rank.process is process:
-                rank.exited_at_s, rank.exit_code, rank.state = now_s, process.exit_code, "X"
+                rank.ended(now_s, process.exit_code, self.uid)
                 self._last_look_at_page(rank, int(now_s * 1e9))
                 self.hooks.event("rank_exit", self.run_id, rank.exit_fields())
         self.hooks.changed(self)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 from ryzen_agent.beats import PageFinder, PageTrack
+from ryzen_agent.endings import OomCount, read_error_file
 from ryzen_agent.probe import Probe
 from ryzen_agent.process import Process
 from ryzen_agent.ranks import RankIdentity
@@ -28,6 +31,11 @@ class Rank:
     exit_code: int | None = None
     killed: bool = False
     page: PageTrack | None = None
+    error: tuple[str, str] | None = None
+    """Type and message from torchrun's error file, read at its end."""
+    error_file: Path | None = None
+    oom: OomCount | None = None
+    oom_killed: bool = False
     probe: Probe | None = None
     """While evidence is asked for."""
     seen_without_page: bool = False
@@ -47,6 +55,19 @@ class Rank:
         nothing: siblings must not be killed for it."""
         return self.exited_at_s if self.exit_code not in {0, None} and not self.killed else None
 
+    @property
+    def told_error(self) -> tuple[str, str] | None:
+        """Type and message of the exception that ends it: as stamped in its page, else from its error file."""
+        failure = self.page.failure if self.page is not None else None
+        return (failure.type, failure.message) if failure is not None else self.error
+
+    def ended(self, now_s: float, exit_code: int | None, uid: int) -> None:
+        """It is no more. `uid`: whose job it was."""
+        self.exited_at_s, self.exit_code, self.state = now_s, exit_code, "X"
+        self.oom_killed = exit_code == -signal.SIGKILL and not self.killed and bool(self.oom and self.oom.has_grown())
+        if exit_code != 0 and self.error_file is not None:
+            self.error = read_error_file(self.error_file, uid)
+
     def exit_fields(self) -> dict[str, str]:
         """What the history says of its end."""
         fields = {
@@ -56,6 +77,8 @@ class Rank:
             "exit_code": "" if self.exit_code is None else str(self.exit_code),
             "killed_by_agent": str(self.killed).lower(),
         }
-        if self.page is not None and self.page.failure is not None:
-            fields["error"] = f"{self.page.failure.type}: {self.page.failure.message}"
+        if (error := self.told_error) is not None:
+            fields["error"] = f"{error[0]}: {error[1]}"
+        if self.oom_killed:
+            fields["oom_killed"] = "true"
         return fields

@@ -90,10 +90,14 @@ def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:
         exit_code=rank.exit_code,
         killed_by_agent=rank.killed,
         attached=rank.page is not None,
+        oom_killed=rank.oom_killed,
     )
     ended = [each for each in (rank.stamped_at_s, rank.exited_at_s) if each is not None]
     if ended:
         message.ended_ago_s = max(now_s - min(ended), 0.0)
+    if (error := rank.told_error) is not None:
+        message.error_type = error[0][:ERROR_TYPE_CHARS]
+        message.error_message = error[1].partition("\n")[0][:ERROR_MESSAGE_CHARS]
     if rank.page is not None:
         _add_page(message, rank, now_s)
     if rank.probe is not None and rank.probe.samples:
@@ -142,9 +146,6 @@ def _add_handler(message: node_pb2.ObservedJob, job: Job, phase: Phase) -> None:
 def _add_page(message: node_pb2.ObservedRank, rank: Rank, now_s: float) -> None:
     page = rank.page
     assert page is not None  # noqa: S101 - the caller looked
-    if page.failure is not None:
-        message.error_type = page.failure.type[:ERROR_TYPE_CHARS]
-        message.error_message = page.failure.message.partition("\n")[0][:ERROR_MESSAGE_CHARS]
     progress = page.progress
     if progress is None:
         return

@@ -239,15 +239,20 @@ class BeatReader:
         """Collectives that had been begun when a step began, ascending by step. `progress` as just read.
 
         Of the newest step and the newest multiples of 8 and of 64: ranks that are read at different moments have
-        some step in common. With `last`: of so many last steps, at most the ring's 256. A step costs one small read;
-        one that the ring does not hold is left out.
+        some step in common, for two small reads. With `last`: of so many last steps, as far as the ring holds them.
         """
         newest = progress.step
-        wanted = range(max(newest - last + 1, 0), newest) if last else {newest - newest % 64, newest - newest % 8}
-        found = [self._mark(progress, step) for step in sorted(wanted) if step != newest]
-        return [*(mark for mark in found if mark is not None), StepMark(newest, progress.collectives)]
+        running = StepMark(newest, progress.collectives)
+        if last:
+            done = {each.step: each.collectives for each in list(self.steps())[-last:] if each.step < newest}
+            return [*(StepMark(*each) for each in sorted(done.items())), running][-last:]
+        wanted = sorted({newest - newest % 64, newest - newest % 8} - {newest})
+        found = [self._mark(progress, step) for step in wanted]
+        return [*(mark for mark in found if mark is not None), running]
 
     def _mark(self, progress: Progress, step: int) -> StepMark | None:
+        """Of a finished step; its place in the ring follows from the count of steps done. None where it is not there
+        (overwritten, or the script's step numbers have gaps)."""
         back = progress.step - step
         if back > min(progress.steps_done, STEPS - 1):
             return None

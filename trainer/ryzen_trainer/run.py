@@ -65,6 +65,7 @@ class Run:
         self._nudge = nudge
         self._sections: dict[str, Section] = {}
         self._store = page.progress
+        self._pause = 0  # index of the outermost declared pause, 0 for none
         self._section = 0  # index of the innermost section that is open
         self._outer: list[int] = []  # of those around it
         self._in_step = False
@@ -122,9 +123,12 @@ class Run:
     def pause(self, name: str = "") -> Section:
         """`with run.pause("evaluation"):` a wait that is meant, however long: nobody calls it a stall.
 
-        Outside it the job is judged as ever, so declare it on every rank that waits, or on the one that is waited for.
+        What is entered within it counts as the pause. Declare it on the rank that is waited for; the others may.
         """
-        return self.section(PAUSE + name)
+        found = self._sections.get(PAUSE + name)
+        if found is None:
+            found = self._sections[PAUSE + name] = _Pause(self, self._section_index(PAUSE + name))
+        return found
 
     def report(
         self,
@@ -200,7 +204,7 @@ class Run:
         """The time until now belongs to the section that was open; `index` is open from now on."""
         now = monotonic_ns()
         self._spent[self._section] += now - self._entered
-        self._section = index
+        self._section = self._pause or index
         self._entered = now
         self._beat(now)
 
@@ -237,6 +241,23 @@ class _Section:
         run._mark(run._outer.pop())
 
 
+class _Pause(_Section):
+    """Within it every section counts as this one."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._run._pause = self._run._pause or self._index
+        super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._run._pause == self._index and self._index not in self._run._outer:
+            self._run._pause = 0
+        super().__exit__(kind, error, where)
+
+
 class DetachedRun(Run):
     """What `attach()` returns where no agent could see the run: every call does nothing."""
 
@@ -254,6 +275,9 @@ class DetachedRun(Run):
         return iter(items)
 
     def section(self, name: str) -> Section:  # noqa: ARG002
+        return self._nothing
+
+    def pause(self, name: str = "") -> Section:  # noqa: ARG002
         return self._nothing
 
     def report(self, **figures: object) -> None: ...

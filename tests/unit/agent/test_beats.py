@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_agent.beats import START_SECTION, WINDOW_S, Gaps, PageFinder, PageTrack, silence_s
+from ryzen_agent.beats import FIRST_STEP, START_SECTION, WINDOW_S, Gaps, PageFinder, PageTrack, silence_s
 from ryzen_protos.beat_page import BeatReader, BeatWriter, Event, Header
 
 S = 1_000_000_000
@@ -26,7 +26,7 @@ def track(page: BeatWriter, tmp_path: Path, born_ns: int | None = None) -> PageT
     return PageTrack(BeatReader(tmp_path / "rank-0.beat"), born_ns)
 
 
-def beat(page: BeatWriter, at_ns: int, section: str = "", step: int = 0) -> None:
+def beat(page: BeatWriter, at_ns: int, section: str = "", step: int = 1) -> None:
     page.progress(step, step, page.section_index(section), at_ns, at_ns)
 
 
@@ -177,3 +177,22 @@ def test_the_first_step_that_is_done_is_news_and_the_second_is_not(page: BeatWri
     assert look(seen, 2 * S, 1 * S, gaps, halted=False), "a recovery ends with it"
     beat(page, 3 * S, step=2)
     assert not look(seen, 3 * S, 2 * S, gaps, halted=False)
+
+
+def test_silences_before_the_first_step_is_done_have_a_key_of_their_own(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    beat(page, 1 * S, "forward", step=0)
+    look(seen, 1 * S, 0, gaps, halted=False)
+    beat(page, 41 * S, "forward", step=1)
+    look(seen, 41 * S, 1 * S, gaps, halted=False)
+    beat(page, 42 * S, "backward", step=1)
+    look(seen, 42 * S, 41 * S, gaps, halted=False)
+    assert gaps.longest() == {FIRST_STEP: 40.0, "forward": 1.0}
+
+
+def test_a_declared_pause_is_no_silence_of_another_section(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    for at_s, section in ((1, "forward"), (2, "(pause) evaluation"), (602, "forward"), (603, "")):
+        beat(page, at_s * S, section)
+        look(seen, at_s * S, (at_s - 1) * S, gaps, halted=False)
+    assert gaps.longest() == {"forward": 1.0, "(pause) evaluation": 600.0}

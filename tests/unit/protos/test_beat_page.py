@@ -319,3 +319,44 @@ def read_all(page: BeatReader) -> None:
     page.section_names()
     list(page.steps())
     page.events()
+
+
+def page_after(path: Path, steps: range, finished: bool = False) -> BeatReader:
+    """A rank in the last of `steps`, with three collectives a step."""
+    writer = BeatWriter(path, HEADER)
+    for done, step in enumerate(steps):
+        writer.progress(step, done, 0, 1, 1, collectives=3 * step)
+        if finished or step != steps[-1]:
+            writer.step_done(step, 1, 1, 0, 3 * step, 0.0, [0.0] * 8)
+    if finished:
+        writer.progress(steps[-1], len(steps), 0, 1, 1, collectives=3 * steps[-1])
+    return BeatReader(path)
+
+
+def marks(page: BeatReader, last: int = 0) -> list[tuple[int, int]]:
+    progress = page.progress()
+    assert progress is not None
+    return [tuple(each) for each in page.marks(progress, last)]
+
+
+def test_marks_are_of_the_newest_step_and_of_those_that_ranks_have_in_common(path: Path) -> None:
+    assert marks(page_after(path, range(150))) == [(128, 384), (144, 432), (149, 447)]
+    assert marks(page_after(path, range(129))) == [(128, 384)], "each step once"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_marks_of_many_steps_end_where_the_ring_or_the_run_begins(path: Path, finished: bool) -> None:
+    page = page_after(path, range(500, 1000), finished)
+    assert marks(page, 32) == [(step, 3 * step) for step in range(968, 1000)]
+    assert len(marks(page, 1000)) in (256, 257)
+    assert marks(page_after(path, range(500, 510), finished), 32) == [(step, 3 * step) for step in range(500, 510)]
+
+
+def test_a_step_that_the_ring_does_not_hold_has_no_mark(path: Path) -> None:
+    page = page_after(path, range(0, 200, 3))
+    assert marks(page) == [(198, 594)], "steps with gaps between their numbers are not looked for"
+    assert marks(page, 3) == [(192, 576), (195, 585), (198, 594)]
+    content = bytearray(path.read_bytes())
+    content[8192 : 8192 + 92 * 256] = bytes(92 * 256)
+    path.write_bytes(content)
+    assert marks(BeatReader(path), 32) == [(198, 594)]

@@ -282,3 +282,39 @@ def test_plain_values_come_back_as_they_were() -> None:
     back = from_bytes(to_bytes(plain))
     assert torch.equal(back.pop("tensor"), plain.pop("tensor"))  # type: ignore[arg-type]
     assert back == plain
+
+
+def test_after_a_rollback_later_ones_are_tainted_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = Training(tmp_path, keep_last=9)
+    for step in range(1, 6):
+        training.step()
+        training.checkpointer.save(step, step * 4)
+    monkeypatch.setenv("RYZEN_RESUME_AT_MOST", "3")
+    again = Training(tmp_path)
+    restored = again.checkpointer.restore()
+    assert restored is not None
+    assert restored.step == 3, "the one of the limit itself is sound"
+    assert again.told == [3]
+    assert "rolled back to step 3" in caplog.text
+    monkeypatch.delenv("RYZEN_RESUME_AT_MOST")
+    restored = Training(tmp_path).checkpointer.restore()
+    assert restored is not None
+    assert restored.step == 3, "nobody has to name the limit a second time"
+
+
+def test_a_limit_below_every_checkpoint_starts_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(tmp_path)
+    training.step()
+    training.checkpointer.save(1, 4)
+    monkeypatch.setenv("RYZEN_RESUME_AT_MOST", "0")
+    assert Training(tmp_path).checkpointer.restore() is None
+
+
+def test_a_limit_that_is_no_number_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(tmp_path)
+    training.step()
+    training.checkpointer.save(1, 4)
+    monkeypatch.setenv("RYZEN_RESUME_AT_MOST", "-1; rm")
+    assert Training(tmp_path).checkpointer.restore() is not None

@@ -17,6 +17,7 @@ Generators are restored last: making a data loader's iterator draws from torch's
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from ryzen_trainer.checkpoint.manifest import FileMark, Manifest, ManifestError,
 from ryzen_trainer.checkpoint.random_state import RandomState, reseed
 from ryzen_trainer.checkpoint.reading import SafeLoadPlanner, SafeReader, from_bytes, to_bytes
 from ryzen_trainer.errors import CheckpointError, CheckpointFolderError, CheckpointMismatchError
+from ryzen_trainer.run import RESUME_AT_MOST, resume_at_most
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +127,8 @@ class Checkpointer:
         return path
 
     def restore(self) -> Restored | None:
-        """Load the newest sound checkpoint into model, optimizer, scheduler, loader and generators.
+        """Load the newest sound checkpoint into model, optimizer, scheduler, loader and generators. After a rollback
+        (`Run.resume_at_most`) later ones are marked as tainted, which is for good, and passed over.
 
         None where there is none. Raises CheckpointMismatchError if it is of another model.
         """
@@ -200,7 +203,19 @@ class Checkpointer:
         committed, passed = self.folder.survey()
         for each in passed:
             log.warning("passing over %s: %s", each.path, each.reason)
-        return [each.path.name for each in committed if not self._is_tainted(each)]
+        limit = resume_at_most(os.environ.get(RESUME_AT_MOST, ""))
+        return [each.path.name for each in committed if not self._is_tainted(each) and not self._is_late(each, limit)]
+
+    def _is_late(self, each: Committed, limit: int | None) -> bool:
+        """Whether it is of a step after the fault that the job was rolled back for; then it is marked for good."""
+        if limit is None or each.manifest.step <= limit:
+            return False
+        log.warning("passing over %s: the job was rolled back to step %d, it is of a later one", each.path, limit)
+        try:
+            self.folder.commit(each.path, each.manifest.verified(Verification.TAINTED))
+        except CheckpointError as error:  # the handler names the limit again at the next start
+            log.warning("%s is not marked as tainted: %s", each.path, error)
+        return True
 
     def _is_tainted(self, each: Committed) -> bool:
         tainted = each.manifest.verification is Verification.TAINTED

@@ -123,9 +123,13 @@ class CheckpointFolder:
         shutil.rmtree(path, ignore_errors=True)
 
     def retain(self, keep_last: int) -> None:
-        """Delete what is not among the newest `keep_last` commits; never the newest one nor the newest clean one."""
+        """Delete what is not among the newest `keep_last` commits; never the newest one nor the newest clean one.
+
+        Tainted ones do not count among those: they must not push out the ones that can be resumed from.
+        """
         committed, passed = self.survey()
-        kept = committed[: max(keep_last, 1)]
+        kept = [each for each in committed if each.manifest.verification is not Verification.TAINTED]
+        kept = committed[:1] + kept[: max(keep_last, 1)]
         kept += [each for each in committed if each.manifest.verification is Verification.CLEAN][:1]
         for each in committed:
             if each not in kept:
