@@ -32,7 +32,8 @@ class ServeSettings(base.Settings):
         REPLAY_BYTES, description="Disk for the log of inputs beside the journal, for `replay`; 0 switches it off."
     )
     """Too low, what led to a decision is gone when somebody asks: 2,048 nodes of 8 ranks fill 256 MiB in 15 minutes, 64
-    in eight hours (scripts/journal_cost.py). More than the disk has room for ends in a journal that cannot commit."""
+    in eight hours (scripts/journal_cost.py). More than the disk has room for ends in a journal that cannot commit. The
+    newest segment (an eighth, at least 64 KiB) always stays."""
     json_logs: bool = Field(False, description="Log lines as JSON.")
 
     lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s

@@ -29,10 +29,18 @@ class DamageError(ReplayError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One good frame. `offset`: of its magic in the file, in bytes."""
+    """One good frame. `offset`: of its magic in the file, in bytes; `body`: compressed."""
 
     offset: int
-    payload: bytes
+    body: bytes
+
+    @property
+    def payload(self) -> bytes:
+        """Raises ValueError if it is none, though its checksum is right."""
+        try:
+            return zlib.decompress(self.body)
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ def scan(data: bytes, name: str) -> Scan:
             if _good_one_after(data, offset):
                 raise DamageError(f"{name}: damaged at offset {offset}: good frames follow, so this is no torn end")
             break
-        frames.append(Frame(offset, _payload(data[offset + _HEADER.size : end], offset, name)))
+        frames.append(Frame(offset, data[offset + _HEADER.size : end]))
         offset = end
     return Scan(tuple(frames), offset, offset < len(data))
 
@@ -88,10 +96,3 @@ def _good_one_after(data: bytes, offset: int) -> bool:
 
 def _sum(length: int, number: int, body: bytes | memoryview) -> int:
     return zlib.crc32(body, zlib.crc32(_SUMMED.pack(length, number)))
-
-
-def _payload(body: bytes, offset: int, name: str) -> bytes:
-    try:
-        return zlib.decompress(body)
-    except zlib.error as error:
-        raise DamageError(f"{name}: damaged at offset {offset}: {error}") from None

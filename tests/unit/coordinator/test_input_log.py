@@ -81,6 +81,19 @@ def test_the_torn_end_of_a_killed_coordinator_is_cut_with_a_warning_at_the_next_
     assert [(each["log_level"], each["offset"]) for each in said] == [("warning", whole)]
 
 
+def test_a_segment_without_a_whole_header_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.live()
+    recorder.log.flush()
+    (segment,) = segments(tmp_path)
+    segment.write_bytes(segment.read_bytes()[:50])
+    again = Recorder(tmp_path, "t")
+    again.live()
+    again.log.close(again.now_s)
+    assert [path.stem for path in segments(tmp_path)] == ["00000002"]
+    assert replay(tmp_path).warnings == []
+
+
 def test_damage_in_the_middle_is_said_at_the_start_and_left_for_replay_to_refuse(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.live()
