@@ -22,8 +22,12 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_FROZEN_STATES = frozenset("TZ")
-"""Stopped and zombie. Not "t": a tracing stop is a person with a debugger, who would not want the rank killed."""
+_STOPPED, _ZOMBIE = "T", "Z"
+"""Not "t": a tracing stop is a person with a debugger, who would not want the rank killed."""
+
+_ZOMBIE_S = 30.0
+"""A rank whose main thread has ended is on its way out; with gigabytes and a device to give back that takes seconds."""
+
 NEVER = -np.inf
 SECTIONS_MAX = 1024
 """A job that makes up new section names for ever shares the first one's limit from here on."""
@@ -93,7 +97,8 @@ class ProgressTable:
             self.born_s[rank] = now_s
             self.changed_s[rank] = now_s
         self.pid[rank] = seen.pid
-        frozen = seen.life != "exited" and seen.process_state in _FROZEN_STATES and seen.process_state != ""
+        stopped = seen.process_state == _STOPPED or (seen.process_state == _ZOMBIE and seen.process_state_s > _ZOMBIE_S)
+        frozen = stopped and seen.life != "exited"
         self.frozen_since_s[rank] = now_s - seen.process_state_s if frozen else NEVER
         progress = seen.progress
         if progress is not None:
