@@ -17,6 +17,8 @@ from ryzen_coordinator.core.settings import CoreSettings
 from .simulated import Fault
 
 SETTINGS = CoreSettings(form_wait_s=3.0, hint_wait_s=1.0, restart_budget=1000, fruitless_generations=1000)
+HASTY = replace(SETTINGS, stall_floor_s=40.0, frozen_stack_s=8.0)
+"""Hangs are settled sooner, so that a run costs less; the patient family has the defaults."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Case:
     tick_s: float = 0.05
     loss: float = 0.003
     until_s: float = 400.0
-    settings: CoreSettings = SETTINGS
+    settings: CoreSettings = HASTY
     faults: tuple[Fault, ...] = field(default=())
     single: bool = False
 
@@ -47,14 +49,12 @@ class Case:
         """What torchrun was asked for; an agent that has not met the handler does not know."""
         return Shape(self.minimum, self.maximum, self.ranks_per_node, (("grow", self.grow),)) if known else Shape()
 
-    @property
-    def world_ranks(self) -> int:
-        return self.maximum * self.ranks_per_node
-
 
 Family: TypeAlias = Callable[[random.Random, Case], Case]
 
-HARMFUL = ("kill", "oom", "error", "stop", "torchrun", "node", "freeze")
+DEATHS = ("kill", "oom", "error", "torchrun", "node", "freeze")
+HANGS = ("stop", "blocked", "busy", "deadlock")
+HARMFUL = (*DEATHS, *DEATHS, *HANGS)
 HARMLESS = ("agent", "cut", "unlink", "farewell", "coordinator")
 SIGNALS = (
     "announced",
@@ -98,6 +98,8 @@ def _fault(dice: random.Random, case: Case, kind: str, at_s: float | None = None
         "cut": dice.uniform(0.1, 6.0),
         "unlink": dice.uniform(0.05, 4.0),
         "coordinator": dice.uniform(0.1, 5.0),
+        "pause": dice.uniform(1.0, 25.0),
+        "pause all": dice.uniform(1.0, 25.0),
     }.get(kind, 0.0)
     return Fault(kind, f"node-{dice.randrange(case.nodes)}", dice.randrange(4), back_s, at_s)
 
@@ -117,7 +119,7 @@ def _quiet(dice: random.Random, case: Case) -> Case:
 
 def _single(dice: random.Random, case: Case) -> Case:
     """One fault alone while the job steps: the blame is exact and quick."""
-    kind = dice.choice(HARMFUL)
+    kind = dice.choice((*DEATHS, *HANGS))
     begin_s = 4.0 + dice.uniform(0.2, case.target * case.step_s * 0.6)
     fault = _fault(dice, case, kind, begin_s)
     if kind == "freeze":
@@ -164,6 +166,42 @@ def _operated(dice: random.Random, case: Case) -> Case:
     return replace(case, faults=(*evictions, *rest))
 
 
+def _hung(dice: random.Random, case: Case) -> Case:
+    """A rank hangs, others fail before or meanwhile, evaluations last long."""
+    hangs = [_fault(dice, case, dice.choice(HANGS)) for _ in range(dice.randrange(1, 3))]
+    rest = [_fault(dice, case, dice.choice(("pause", "pause all", "kill", "coordinator", "unlink"))) for _ in range(2)]
+    return replace(case, faults=(*hangs, *rest), minimum=dice.choice([2, 3]), target=40)
+
+
+def _patient(dice: random.Random, case: Case) -> Case:
+    """The product's own limits: evaluations of minutes, of one rank or of all, that nobody has declared."""
+    kinds = [dice.choice(("pause", "pause all")) for _ in range(dice.randrange(1, 3))]
+    at_s = [3.0 + dice.uniform(0.0, 4.0) for _ in kinds]
+    faults = [_fault(dice, case, kind, when) for kind, when in zip(kinds, at_s, strict=True)]
+    pauses = [replace(fault, seconds=dice.uniform(5.0, 200.0)) for fault in faults]
+    return replace(case, faults=tuple(pauses), settings=SETTINGS, until_s=900.0, target=40, loss=0.0)
+
+
+def _skipping(dice: random.Random, case: Case) -> Case:
+    """A rank leaves out a collective and the job steps on: what is saved from then on is tainted."""
+    case = replace(case, step_s=dice.choice([0.2, 0.3]), target=90, checkpoint_every=dice.choice([3, 5, 10]), loss=0.0)
+    skip = Fault("skip", f"node-{dice.randrange(3)}", dice.randrange(4), signal="step", nth=dice.randrange(18, 40))
+    more = [_fault(dice, case, dice.choice(("coordinator", "unlink", "kill"))) for _ in range(dice.randrange(2))]
+    return replace(case, faults=(skip, *more), single=not more)
+
+
+def _braked(dice: random.Random, case: Case) -> Case:
+    """A job that fails again and again: its budget, or its want of progress, ends it."""
+    budget = dice.choice([1, 2, 3])
+    if dice.random() < 0.5:
+        settings, signal = replace(HASTY, restart_budget=budget), "first step"
+    else:
+        settings, signal = replace(HASTY, fruitless_generations=budget + 1), "stepping"
+    place = (f"node-{dice.randrange(3)}", dice.randrange(4))
+    faults = [Fault("kill", *place, signal=signal, nth=nth, delay_s=0.01) for nth in range(1, budget + 4)]
+    return replace(case, faults=tuple(faults), settings=settings, checkpoint_every=25, step_s=0.2)
+
+
 FAMILIES: dict[str, Family] = {
     "quiet": _quiet,
     "single": _single,
@@ -171,4 +209,8 @@ FAMILIES: dict[str, Family] = {
     "recovery": _recovery,
     "spare": _spare,
     "operated": _operated,
+    "hung": _hung,
+    "patient": _patient,
+    "skipping": _skipping,
+    "braked": _braked,
 }

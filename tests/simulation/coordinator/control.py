@@ -86,6 +86,14 @@ class Control:
         if self.life is not None:
             self._call(event)
 
+    def up_s(self) -> float:
+        """For how long this life has lasted, 0 while there is none."""
+        return self.sim.now_s + self.life.shift_s - self.life.began_s if self.life is not None else 0.0
+
+    def over(self) -> str:
+        """The phase of the job as it is kept."""
+        return next((body["phase"] for (kind, _), body in self.records.items() if kind == "job"), "")
+
     def generation(self) -> int:
         """The newest that was decided."""
         jobs = self.life.core.cluster.jobs.values() if self.life is not None else ()

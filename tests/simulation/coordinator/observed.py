@@ -53,12 +53,21 @@ def seen_job(sim: Simulation, node: SimNode, agent: Agent) -> JobSeen:
         gaps=tuple((name, node.elapsed_s(gap)) for name, gap in sorted(sim.worlds.gaps.items()))
         if sim.case.progress
         else (),
-        checkpoint_step=sim.worlds.checkpoint,
+        checkpoint_step=sim.worlds.saved_in(newest),
         torchrun_pid=agent.torchrun_pid,
         torchrun_exit_code=agent.torchrun_code if agent.torchrun_ended_s is not None else None,
         stacks=tuple(STACKS.items()) if evidence else (),
-        groups=(("0", tuple(range(sim.case.world_ranks))), ("1", (0, 1))) if evidence else (),
+        groups=_groups(sim, newest) if evidence else (),
     )
+
+
+def _groups(sim: Simulation, generation: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The default group, and one of two ranks, which a deadlock is made with."""
+    world = sim.worlds.by_generation.get(generation)
+    if world is None:
+        return ()
+    pair = next((rank.rank for _, rank in world.ranks if rank.trouble == "deadlock"), 0)
+    return (("0", tuple(range(world.size))), ("1", tuple(sorted((pair, (pair + 1) % world.size)))))
 
 
 def seen_rank(sim: Simulation, node: SimNode, rank: Rank, evidence: bool) -> RankSeen:
@@ -93,19 +102,19 @@ def _progress(sim: Simulation, node: SimNode, rank: Rank) -> ProgressSeen | None
     if world.step is None:
         return None
     quiet_s = node.elapsed_s(max(0.0, sim.now_s - rank.changed_s))
-    return ProgressSeen(world.step, rank.section, quiet_s, quiet_s, world.done)
+    return ProgressSeen(world.step - 1, rank.section, quiet_s, quiet_s, world.done)
 
 
 def _count(world: SimWorld, rank: Rank, step: int) -> int:
-    first = (world.step or 0) - world.done
-    behind = rank.skipped if rank.skipped_from is not None and step > rank.skipped_from else 0
+    first = (world.step or 0) - 1 - world.done
+    behind = rank.skipped if rank.skipped_from is not None and step >= rank.skipped_from else 0
     return _BASE + COLLECTIVES_A_STEP * (step - first) - behind
 
 
 def _marks(world: SimWorld, rank: Rank, evidence: bool) -> tuple[tuple[int, int], ...]:
     if world.step is None:
         return ()
-    top, first = world.step, world.step - world.done
+    top, first = world.step - 1, world.step - 1 - world.done
     steps = range(max(first, top - 31), top + 1) if evidence else sorted({top, top // 8 * 8, top // 64 * 64})
     return tuple((step, _count(world, rank, step)) for step in steps if step >= first)
 
@@ -171,7 +180,7 @@ def _probe(sim: Simulation, node: SimNode, rank: Rank) -> Probe | None:
 
 
 def _collectives(world: SimWorld, rank: Rank, waits: bool) -> tuple[Collective, ...]:
-    begun = _count(world, rank, world.step or 0)
+    begun = _count(world, rank, (world.step or 0) - 1)
     done = Collective("0", begun, "allreduce", "Float[33088]", True)
     if waits:
         return (Collective("0", begun + 1, "allreduce", "Float[33088]"), done)

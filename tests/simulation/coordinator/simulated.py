@@ -150,7 +150,9 @@ class SimNode:
 
 @dataclass(slots=True)
 class SimWorld:
-    """One generation: who runs in it and how far it is. `step` is the one all ranks are in, once it has begun."""
+    """One generation: who runs in it and how far it is. `step` is the one all ranks are in, once it has begun.
+
+    It counts from 1; scripts and reports count from 0, so that a checkpoint of step c has c steps done."""
 
     generation: int
     nodes: tuple[str, ...]
@@ -158,6 +160,10 @@ class SimWorld:
     ranks: list[tuple[SimNode, Rank]] = field(default_factory=list)
     step: int | None = None
     done: int = 0
+    resume_at_most: int | None = None
+    resumed: int = 0
+    tainted: bool = False
+    saved: int | None = None
     stuck_s: float | None = None
     """Since when a rank is missing in the present step."""
     broken: bool = False

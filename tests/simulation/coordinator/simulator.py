@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ryzen_coordinator.core.phases import OVER
+
 from .agents import Agents
 from .control import Control
 from .engine import Engine
@@ -39,6 +41,7 @@ class Simulation:
         self.cut_until_s: dict[str, float] = {}
         self.returning = 0
         self.finished_s: float | None = None
+        self.left_s: float | None = None
         self.signals: dict[str, int] = {}
         self.faults = list(case.faults)
         self.struck: list[Fault] = []
@@ -67,10 +70,14 @@ class Simulation:
         self.watch("ended")
 
     def over(self) -> bool:
-        """No torchrun lives and none will come back; or one lives on alone, long after the end, in a run of its own."""
+        """No torchrun lives or will come back, and the core knows; or one lives on long after the end, in a new run."""
         if self.finished_s is not None and self.now_s > self.finished_s + SETTLE_S:
             return True
-        return not self.returning and all(node.gone or not node.torchrun.alive for node in self.nodes.values())
+        if self.returning or not all(node.gone or not node.torchrun.alive for node in self.nodes.values()):
+            self.left_s = None
+            return False
+        self.left_s = self.now_s if self.left_s is None else self.left_s
+        return self.control.over() in OVER or self.now_s > self.left_s + SETTLE_S
 
     def note(self, line: str) -> None:
         self.log.append(f"{self.now_s:8.3f}  {line}")

@@ -119,7 +119,7 @@ class Torchruns:
         self.sim.watch("taken", node, world)
         self.sim.emit("taken")
         self.say(node)
-        self.sim.worlds.start(node, world.generation, world.nodes, world.group_rank)
+        self.sim.worlds.start(node, world)
         self._on(node, self.sim.dice.uniform(0.0, POLL_S), lambda: self._poll(node))
 
     # ------------------------------------------------------------ the monitor loop

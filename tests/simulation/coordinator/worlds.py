@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ryzen_coordinator.core.effects import WorldFor
+
 from .simulated import Rank, SimNode, SimWorld, Trouble
 
 if TYPE_CHECKING:
@@ -26,17 +28,25 @@ class Worlds:
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
         self.by_generation: dict[int, SimWorld] = {}
-        self.checkpoint: int | None = None
+        self.checkpoints: dict[int, bool] = {}
+        """Step -> tainted: saved by a world in which a rank had left out a collective, or that came from such a one."""
         self.gaps: dict[str, float] = {}
 
     # ------------------------------------------------------------ coming to life
 
-    def start(self, node: SimNode, generation: int, nodes: tuple[str, ...], group_rank: int) -> None:
+    def saved_in(self, generation: int) -> int | None:
+        """The newest checkpoint that ranks of this generation have committed or restored."""
+        world = self.by_generation.get(generation)
+        return (world.saved or world.resumed or None) if world is not None else None
+
+    def start(self, node: SimNode, given: WorldFor) -> None:
         """A torchrun has taken the world and starts its ranks."""
-        sim, count = self.sim, self.sim.case.ranks_per_node
+        sim, count, generation = self.sim, self.sim.case.ranks_per_node, given.generation
+        group_rank, nodes = given.group_rank, given.nodes
         world = self.by_generation.get(generation)
         if world is None:
             world = self.by_generation[generation] = SimWorld(generation, nodes, len(nodes) * count, formed_s=sim.now_s)
+            world.resume_at_most = given.resume_at_most
         node.ranks = [
             Rank(group_rank * count + local, local, sim.next_number(), generation, sim.now_s) for local in range(count)
         ]
@@ -75,7 +85,12 @@ class Worlds:
         )
 
     def _begin(self, world: SimWorld) -> None:
-        world.step = (self.checkpoint or 0) + 1
+        limit = world.resume_at_most
+        good = [step for step in self.checkpoints if limit is None or step <= limit]
+        world.resumed = max(good, default=0)
+        world.tainted = self.checkpoints.get(world.resumed, False)
+        world.step = world.resumed + 1
+        self.sim.watch("resumed", world)
         now_s = self.sim.now_s
         self._learn("(start)", now_s - min(rank.born_s for _, rank in world.ranks))
         for node, rank in world.ranks:
@@ -108,7 +123,8 @@ class Worlds:
         sim.watch("stepped", world)
         sim.emit("step")
         if world.step % sim.case.checkpoint_every == 0:
-            self.checkpoint = max(world.step, self.checkpoint or 0)
+            self.checkpoints[world.step] = world.tainted or any(rank.skipped for _, rank in world.ranks)
+            world.saved = world.step
             self._tell(world)
         if world.step >= sim.case.target:
             self._finish(world)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .barred import Barred
+from .blame import Blame
+from .brakes import Brakes
 from .checker import Checker
 from .endings import Endings
 from .false_actions import FalseActions
@@ -10,7 +12,9 @@ from .generations import Generations
 from .journal_first import JournalFirst
 from .one_generation import OneGeneration
 from .replayed import Replayed
+from .rollbacks import Rollbacks
 from .slots import Slots
+from .stalls import Stalls
 from .two_phases import TwoPhases
 
 CHECKERS: tuple[type[Checker], ...] = (
@@ -20,6 +24,10 @@ CHECKERS: tuple[type[Checker], ...] = (
     Slots,
     Generations,
     TwoPhases,
+    Stalls,
+    Blame,
+    Rollbacks,
+    Brakes,
     Endings,
     JournalFirst,
     Replayed,

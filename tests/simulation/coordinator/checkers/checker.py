@@ -5,6 +5,7 @@ harmed(generation, node, rank)    ... that breaks this generation; rank None: th
 barred(node, out)                 the operator takes a node out, or lets it in
 decided(effects)                  a call of the core
 taken(node, world)                a torchrun takes a world
+resumed(world)                    all ranks of a world have loaded a checkpoint and begin their first step
 stepped(world)                    every rank of a world has done a step
 kills(node, rank, why)            an agent kills a living rank
 stops_healthy(node)               a torchrun stops its living ranks because it was told to

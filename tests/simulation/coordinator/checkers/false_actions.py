@@ -41,7 +41,7 @@ class FalseActions(Checker):
 
     def ended(self) -> None:
         worlds = self.sim.worlds.by_generation
-        if self.sim.case.family == "quiet" and len(worlds) > 1:
+        if self.sim.case.family in {"quiet", "patient"} and len(worlds) > 1:
             self.broke(f"nothing was wrong, but {len(worlds)} worlds were formed")
 
     def _check(self, generation: int, words: str) -> None:
