@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 0.5
+GROUPS_DEADLINE_S = 0.1
+"""A rank whose interpreter's lock is free answers in a millisecond; another one must not delay its first results."""
+
 ANSWER_BYTES = 8 << 20
 """The 512 entries that the handler asks for are 0.3 MB; a user may have asked for ten thousand."""
 
@@ -48,7 +51,7 @@ class Entry:
 
 async def read_trace(path: Path, pid: int, uid: int) -> list[Entry] | None:
     """What the recorder of process `pid` holds, oldest first; None where it does not answer (in time)."""
-    answer = await _ask(path, "fr_trace_json", pid, uid)
+    answer = await _ask(path, "fr_trace_json", pid, uid, DEADLINE_S)
     if answer is None:
         return None
     return parse_trace(answer) if len(answer) < PARSE_HERE_BYTES else await asyncio.to_thread(parse_trace, answer)
@@ -56,7 +59,7 @@ async def read_trace(path: Path, pid: int, uid: int) -> list[Entry] | None:
 
 async def read_groups(path: Path, pid: int, uid: int) -> dict[str, tuple[int, ...]] | None:
     """Process groups of process `pid`; None where it does not answer (in time)."""
-    answer = await _ask(path, "ryzen_groups", pid, uid)
+    answer = await _ask(path, "ryzen_groups", pid, uid, GROUPS_DEADLINE_S)
     return None if answer is None else parse_groups(answer)
 
 
@@ -110,9 +113,9 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 31
 
 
-async def _ask(path: Path, handler: str, pid: int, uid: int) -> bytes | None:
+async def _ask(path: Path, handler: str, pid: int, uid: int, deadline_s: float) -> bytes | None:
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             return await _exchange(path, handler, pid, uid)
     except (OSError, TimeoutError, ValueError):
         return None

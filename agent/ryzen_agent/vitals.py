@@ -35,13 +35,17 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Of one process; switches and faults are the main thread's. All grow only. `cpu_ticks`: of all threads."""
+    """Of one process; all but `cpu_ticks` and `io_bytes` are the main thread's. All grow only.
+
+    `ready_ns`: on a CPU or waiting for one, which on a crowded node is the same.
+    """
 
     io_bytes: int
     minor_faults: int
     major_faults: int
     switches: int
     cpu_ticks: int
+    ready_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,10 @@ def moved(before: Vitals, after: Vitals, polls: bool = False) -> bool:
 
 
 def cpu_share(before: Vitals, after: Vitals, seconds: float) -> float:
-    """Cores that the rank's process used in between."""
-    ticks = after.own.cpu_ticks - before.own.cpu_ticks
-    return ticks / _TICKS_A_SECOND / seconds if seconds > 0 else 0.0
+    """Cores that the rank's process used in between, or that its main thread would have used."""
+    used_s = (after.own.cpu_ticks - before.own.cpu_ticks) / _TICKS_A_SECOND
+    ready_s = (after.own.ready_ns - before.own.ready_ns) / 1e9
+    return max(used_s, ready_s) / seconds if seconds > 0 else 0.0
 
 
 def read(pid: int) -> Vitals:
@@ -110,6 +115,12 @@ def parse_cpu_ticks(text: bytes) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def parse_schedstat(text: bytes) -> int:
+    """/proc/PID/task/TID/schedstat: nanoseconds on a CPU and in the queue for one."""
+    running, queued, *_ = text.split()
+    return int(running) + int(queued)
+
+
 def _moved(before: Counters, after: Counters, switches: int) -> bool:
     return (
         after.io_bytes != before.io_bytes
@@ -133,9 +144,18 @@ def _counters(pid: int) -> Counters:
             major_faults=major,
             switches=parse_switches((process / "status").read_bytes()),
             cpu_ticks=parse_cpu_ticks((process / "stat").read_bytes()),
+            ready_ns=_ready_ns(process / f"task/{pid}/schedstat"),
         )
     except FileNotFoundError as error:
         raise ProcessLookupError(f"no process {pid}") from error
+
+
+def _ready_ns(path: Path) -> int:
+    """0 on a kernel that keeps no such account."""
+    try:
+        return parse_schedstat(path.read_bytes())
+    except (OSError, ValueError):
+        return 0
 
 
 def _descendants(pid: int) -> list[int]:

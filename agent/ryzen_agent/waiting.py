@@ -19,6 +19,7 @@ _COLLECTIVE = re.compile(
 
 _GLUE = re.compile(r"(contextlib|functools|threading|selectors|queue|socket)\.py$")
 _BACKWARD = "_engine_run_backward"
+_DATA = "torch/utils/data/"
 _LOADER = "_try_get_data"
 
 
@@ -32,12 +33,12 @@ def in_collective(frames: Sequence[Frame], pending: bool) -> bool:
     own = list(takewhile(_is_torchs, frames))
     if any(_names_collective(each) for each in own):
         return True
-    return pending and bool(own) and not any("torch/utils/data/" in each.file for each in own)
+    return pending and bool(own) and own[0].file.startswith("torch/") and not own[0].file.startswith(_DATA)
 
 
 def polls(frames: Sequence[Frame]) -> bool:
     """Whether the thread is in a loop that wakes by itself and finds nothing: a data loader waiting for its workers."""
-    return any(_LOADER in each.function and "torch/utils/data/" in each.file for each in frames)
+    return any(_LOADER in each.function and each.file.startswith(_DATA) for each in frames)
 
 
 def _is_torchs(frame: Frame) -> bool:

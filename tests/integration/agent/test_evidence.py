@@ -34,8 +34,9 @@ def probed(coordinator: Coordinator, after: int, what: Callable[[Observed], bool
     )
 
 
-def stack_of(job: Observed, rank: int) -> str:
-    texts = {each.id: each.text for each in job.stacks}
+def stack_of(coordinator: Coordinator, job: Observed, rank: int) -> str:
+    """The text came with this update or an earlier one: it is told once."""
+    texts = {each.id: each.text for update in coordinator.updates for job in update.jobs for each in job.stacks}
     return texts[job.ranks[rank].probe.stack]
 
 
@@ -48,8 +49,8 @@ def test_two_ranks_in_a_collective_show_stack_recorder_groups_and_marks(node: No
     after = ask(coordinator, job)
     seen = probed(coordinator, after, lambda job: bool(job.stacks) and bool(job.groups))
     sleeper, waiter = seen.ranks
-    assert "hanging_rank.py" in stack_of(seen, 0)
-    assert stack_of(seen, 1).startswith("all_reduce (torch/distributed/distributed_c10d.py:")
+    assert "hanging_rank.py" in stack_of(coordinator, seen, 0)
+    assert stack_of(coordinator, seen, 1).startswith("all_reduce (torch/distributed/distributed_c10d.py:")
     assert (sleeper.probe.in_collective, waiter.probe.in_collective) == (False, True)
     assert sleeper.probe.recorder
     assert waiter.probe.recorder
