@@ -41,8 +41,7 @@ def lock_twice() -> None:
     lock.acquire()
 
 
-def hang_in_a_hook() -> None:
-    model = DistributedDataParallel(torch.nn.Linear(4, 4))
+def hang_in_a_hook(model: torch.nn.Module) -> None:
     if int(os.environ.get("MARKED", "0")) == RANK:
         next(model.parameters()).register_hook(lambda _gradient: time.sleep(FOR_EVER_S))
     model(torch.ones(2, 4)).sum().backward()
@@ -117,13 +116,14 @@ def main() -> None:
         "gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=int(os.environ["WORLD_SIZE"])
     )
     hang, marked = os.environ["HANG"], int(os.environ.get("MARKED", "0")) == RANK
+    model = DistributedDataParallel(torch.nn.Linear(4, 4)) if hang == "hook" else torch.nn.Identity()
     for step in range(STEPS):
         run.step(step)
         if not (hang == "skip" and marked and step == 9):
             dist.all_reduce(torch.ones(5), async_op=hang == "skip")
     run.step(STEPS)
     if hang == "hook":
-        hang_in_a_hook()
+        hang_in_a_hook(model)
     elif marked and hang in HANGS:
         HANGS[hang]()
     elif hang == "skip":

@@ -72,3 +72,23 @@ def test_probes_vanish_when_nobody_asks_any_more(node: Node, coordinator: Coordi
     )
     assert not gone.groups
     assert not gone.stacks
+
+
+def test_a_skipped_collective_shows_in_the_marks(node: Node, coordinator: Coordinator) -> None:
+    job = hanging(node, coordinator, "skip")
+    after = ask(coordinator, job)
+    seen = probed(coordinator, after, lambda job: all(len(each.marks) > 40 for each in job.ranks))
+    skipper, other = (dict(zip(each.marks[::2], each.marks[1::2], strict=True)) for each in seen.ranks)
+    assert [other[step] - skipper[step] for step in range(21)] == [0] * 10 + [1] * 11
+
+
+def test_a_new_inquiry_is_answered_with_all_stacks_again(node: Node, coordinator: Coordinator) -> None:
+    job = hanging(node, coordinator, "sleep")
+    after = ask(coordinator, job)
+    probed(coordinator, after, lambda job: all(each.probe.frozen_s > 2 for each in job.ranks))
+    after = len(coordinator.updates)
+    probed(coordinator, after, lambda job: not job.stacks)
+    after = len(coordinator.updates)
+    coordinator.desire(desired(job, job.generation, go=True, evidence=True, inquiry=7))
+    again = coordinator.wait(lambda update: update.answered_inquiry == 7, after)
+    assert len(again.jobs[0].stacks) == 2
