@@ -6,6 +6,7 @@ The test plays the coordinator; it asks for evidence and reads what comes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ryzen_protos.v1 import node_pb2
 
@@ -92,3 +93,18 @@ def test_a_new_inquiry_is_answered_with_all_stacks_again(node: Node, coordinator
     coordinator.desire(desired(job, job.generation, go=True, evidence=True, inquiry=7))
     again = coordinator.wait(lambda update: update.answered_inquiry == 7, after)
     assert len(again.jobs[0].stacks) == 2
+
+
+def test_an_exception_without_a_stamp_is_told_from_the_error_file(
+    node: Node, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    path = tmp_path / "error.json"
+    path.write_text('{"message": {"message": "torch.OutOfMemoryError: CUDA out of memory", "extraInfo": {}}}')
+    node.agent()
+    node.torchrun(TORCHELASTIC_ERROR_FILE=str(path))
+    running(coordinator)
+    node.tell(1, "1")
+    ended = coordinator.wait_job(lambda job: len(job.ranks) == 2 and job.ranks[1].life == node_pb2.ObservedRank.EXITED)
+    assert (ended.ranks[1].error_type, ended.ranks[1].error_message) == ("OutOfMemoryError", "CUDA out of memory")
+    assert not ended.ranks[1].oom_killed
+    assert not ended.ranks[0].error_type, "one that lives has raised nothing"
