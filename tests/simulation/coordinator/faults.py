@@ -99,8 +99,8 @@ def _skip(sim: Simulation, fault: Fault) -> bool:
     world = sim.worlds.world_of(found[1]) if found is not None else None
     if found is None or world is None or world.step is None or world.done < 2 or found[1].skipped:
         return False
-    sim.watch("harmed", found[1].generation, *found)
     found[1].skipped, found[1].skipped_from = 1 + fault.local % 2, world.step
+    sim.watch("harmed", found[1].generation, *found)
     return True
 
 

@@ -88,6 +88,10 @@ class Scenario(RankCommands):
             self.now_s = round(min(self.now_s + TICK_S, end_s), 6)
             self._carry(self.core.tick(self.now_s))
 
+    def do_sleep(self, seconds: str) -> None:
+        """The coordinator itself does not run for a while: a stopped process, a suspended machine."""
+        self.now_s = round(self.now_s + float(seconds), 6)
+
     def do_wait_speaking(self, seconds: str, *names: str) -> None:
         """Time passes; the nodes report twice a second as they would."""
         for _ in range(round(float(seconds) / 0.5)):

@@ -31,8 +31,11 @@ SETTLE_S = 75.0
 class Simulation:
     """Run it with `run`; then `broken` has a line for every promise that was not kept."""
 
-    def __init__(self, case: Case, checkers: Iterable[type[Checker]] = (), replays: bool = False) -> None:
-        self.case, self.replays = case, replays
+    def __init__(
+        self, case: Case, checkers: Iterable[type[Checker]] = (), replays: bool = False, enough: str | None = None
+    ) -> None:
+        """`enough`: stop at the first broken promise of this name; a core that is mutated may never come to an end."""
+        self.case, self.replays, self.enough = case, replays, enough
         self.dice = random.Random(case.seed)
         self.engine = Engine()
         self.log: list[str] = []
@@ -71,6 +74,8 @@ class Simulation:
 
     def over(self) -> bool:
         """No torchrun lives or will come back, and the core knows; or one lives on long after the end, in a new run."""
+        if self.enough is not None and any(line.startswith(f"{self.enough}:") for line in self.broken):
+            return True
         if self.finished_s is not None and self.now_s > self.finished_s + SETTLE_S:
             return True
         if self.returning or not all(node.gone or not node.torchrun.alive for node in self.nodes.values()):

@@ -43,7 +43,7 @@ class JournalFirst(Checker):
             if body is None:
                 self.broke(f"{self.sim.now_s:.3f} s: {name} is told of a job that is not kept")
                 continue
-            world = body["world"] or {"generation": 0}
+            world = body["world"] or {"generation": 0, "nodes": ()}
             if job.generation != body["generation"] and job.generation > body["last_generation"]:
                 self.broke(
                     f"{self.sim.now_s:.3f} s: {name} is told generation {job.generation}, kept: {body['generation']}"
