@@ -25,6 +25,9 @@ FIRST_STEP = "(first step)"
 PAUSE = "(pause) "
 """What the section of a pause that the script has declared begins with (`Run.pause`)."""
 
+END_SECTION = "(end)"
+"""What a page names after the last step."""
+
 WINDOW_S = 1800.0
 WINDOW_STEPS = 2000
 

@@ -24,9 +24,6 @@ BUSY_CORES = 0.5
 BUSY_SPAN_S = 0.05
 """Least time over which CPU use is judged: it is counted in ticks of 10 ms."""
 
-GROUP_TRIES = 3
-"""Requests for the process groups. Each one that a rank cannot answer keeps a thread of its worker server waiting."""
-
 MISSES_MAX = 2
 """After so many failures in a row py-spy is not asked again if the signal works."""
 
@@ -40,6 +37,7 @@ class Target:
     uid: int
     socket: Path | None
     stack_file: Path
+    groups_file: Path
 
 
 class Probe:
@@ -58,7 +56,6 @@ class Probe:
         self.groups: dict[str, tuple[int, ...]] = {}
         self._py_spy = py_spy
         self._py_spy_misses = 0
-        self._group_tries = 0
         self._vitals: Vitals | None = None  # at the end of the newest look
         self._vitals_at_s = 0.0
         self._same_since_s = 0.0
@@ -107,9 +104,7 @@ class Probe:
         if target.socket is None:
             return None
         entries = await recorder.read_trace(target.socket, target.pid, target.uid)
-        if entries is not None and not self.groups and self._group_tries < GROUP_TRIES:
-            self._group_tries += 1
-            self.groups = await recorder.read_groups(target.socket, target.pid, target.uid) or {}
+        self.groups = recorder.read_groups(target.groups_file, target.uid)
         return entries
 
     def _judge_busy(self, before: Vitals | None, after: Vitals | None, began_s: float, ended_s: float) -> None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from ryzen_agent import stacks
+from ryzen_agent.beats import END_SECTION
 from ryzen_agent.job import Job
 from ryzen_agent.probe import Probe, Target
 from ryzen_agent.rank import Rank
@@ -59,7 +60,7 @@ class Prober:
             while True:
                 due_s = self._loop.time() + EVERY_S
                 for rank in job.newest():
-                    if rank.alive and (rank not in looks or looks[rank].done()):
+                    if may_look(rank) and (rank not in looks or looks[rank].done()):
                         looks[rank] = self._loop.create_task(self._look(job, rank))
                 looks = {rank: look for rank, look in looks.items() if rank.alive or not look.done()}
                 if looks:
@@ -88,6 +89,14 @@ class Prober:
             self._changed()
 
 
+def may_look(rank: Rank) -> bool:
+    """Not into one that has left its loop, or raised: its interpreter may be finalising, with nobody left to answer."""
+    page = rank.page
+    if not rank.alive or (page is not None and page.failure is not None):
+        return False
+    return page is None or page.progress is None or page.progress.section != END_SECTION
+
+
 def _target(job: Job, rank: Rank) -> Target:
     """The process that writes the page, where torchrun's child is only a wrapper around it."""
     process = rank.inner if rank.inner is not None and not rank.inner.exited else rank
@@ -96,4 +105,5 @@ def _target(job: Job, rank: Rank) -> Target:
     with contextlib.suppress(run_dir.RunDirError):
         socket = run_dir.worker_socket(job.folder, job.run_id, local)
     stack_file = run_dir.stack_file(job.folder, job.run_id, local)
-    return Target(process.pid, process.start_ticks, job.uid, socket, stack_file)
+    groups_file = run_dir.groups_file(job.folder, job.run_id, local)
+    return Target(process.pid, process.start_ticks, job.uid, socket, stack_file, groups_file)

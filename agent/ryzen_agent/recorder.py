@@ -1,7 +1,8 @@
 """PyTorch's flight recorder of a rank, read through the worker server that `attach()` opens.
 
     POST /handler/fr_trace_json    entries of the ring: answered by C++ threads, also while the main thread hangs
-    POST /handler/ryzen_groups     {group: global ranks}: needs the interpreter's lock, so a rank may never answer it
+
+Who is in which process group stands in a file beside the rank's page (ryzen_trainer/evidence.py).
 
 An entry of the trace looks like
 
@@ -16,21 +17,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 0.5
-GROUPS_DEADLINE_S = 0.1
-"""A rank whose interpreter's lock is free answers in a millisecond; another one must not delay its first results."""
-
 ANSWER_BYTES = 8 << 20
 """The 512 entries that the handler asks for are 0.3 MB; a user may have asked for ten thousand."""
 
 PENDING_MAX = 16
 GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
+GROUPS_BYTES = 8 << 20
 NAME_CHARS, SHAPE_CHARS = 64, 120
 PARSE_HERE_BYTES = 512 << 10
 """A longer answer is parsed in another thread: this one looks at pages eight times a second."""
@@ -51,16 +52,27 @@ class Entry:
 
 async def read_trace(path: Path, pid: int, uid: int) -> list[Entry] | None:
     """What the recorder of process `pid` holds, oldest first; None where it does not answer (in time)."""
-    answer = await _ask(path, "fr_trace_json", pid, uid, DEADLINE_S)
+    answer = await _ask(path, "fr_trace_json", pid, uid)
     if answer is None:
         return None
     return parse_trace(answer) if len(answer) < PARSE_HERE_BYTES else await asyncio.to_thread(parse_trace, answer)
 
 
-async def read_groups(path: Path, pid: int, uid: int) -> dict[str, tuple[int, ...]] | None:
-    """Process groups of process `pid`; None where it does not answer (in time)."""
-    answer = await _ask(path, "ryzen_groups", pid, uid, GROUPS_DEADLINE_S)
-    return None if answer is None else parse_groups(answer)
+def read_groups(path: Path, uid: int) -> dict[str, tuple[int, ...]]:
+    """Process groups of the rank that keeps this file; empty where there is none, or one of another user."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != uid or status.st_size > GROUPS_BYTES:
+            return {}
+        return parse_groups(os.pread(descriptor, GROUPS_BYTES, 0)) or {}
+    except OSError:
+        return {}
+    finally:
+        os.close(descriptor)
 
 
 def parse_trace(text: bytes) -> list[Entry] | None:
@@ -113,9 +125,9 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 31
 
 
-async def _ask(path: Path, handler: str, pid: int, uid: int, deadline_s: float) -> bytes | None:
+async def _ask(path: Path, handler: str, pid: int, uid: int) -> bytes | None:
     try:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(DEADLINE_S):
             return await _exchange(path, handler, pid, uid)
     except (OSError, TimeoutError, ValueError):
         return None

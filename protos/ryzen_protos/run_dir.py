@@ -10,6 +10,7 @@
     jobs/<run_id>/rank-<local_rank>.beat.previous
     jobs/<run_id>/rank-<local_rank>.sock             torch's worker server of the rank
     jobs/<run_id>/evidence/rank-<local_rank>.stack   what faulthandler wrote at STACK_SIGNAL
+    jobs/<run_id>/evidence/rank-<local_rank>.groups  members of the rank's process groups, JSON
 
 Private to its user (mode 0700): grpcio cannot tell who calls on a Unix socket, so the folder is the guard.
 """
@@ -95,6 +96,10 @@ def worker_socket(run_dir: Path, run_id: str, local_rank: int) -> Path:
 
 def stack_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
     return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.stack"
+
+
+def groups_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
+    return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.groups"
 
 
 def _socket(path: Path) -> Path:

@@ -57,7 +57,11 @@ def _attached(role: str, device: str) -> Run:
     page = run_dir.beat_page(folder, header.run_id, header.local_rank)
     page.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     nudge = Nudge(run_dir.nudge_socket(folder))
-    run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")))
+    groups = run_dir.groups_file(folder, header.run_id, header.local_rank)
+    groups.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    groups.unlink(missing_ok=True)  # of the generation before
+    collectives = evidence.Collectives(groups)
+    run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")), collectives)
     os.environ[ATTACHED] = str(os.getpid())
     stamp_uncaught(run.failed)
     atexit.register(run.finish)

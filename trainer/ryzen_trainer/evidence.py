@@ -1,12 +1,12 @@
 """What a rank leaves open for its node's agent to look into, should the job stand still.
 
-    jobs/<run_id>/rank-<local>.sock             torch's own worker server: flight recorder, process groups
-    jobs/<run_id>/evidence/rank-<local>.stack   where faulthandler writes when it is signalled
+    jobs/<run_id>/rank-<local>.sock              torch's own worker server: the flight recorder
+    jobs/<run_id>/evidence/rank-<local>.groups   members of its process groups, JSON
+    jobs/<run_id>/evidence/rank-<local>.stack    where faulthandler writes when it is signalled
 
 The worker server answers from C++ threads, so the flight recorder can be read though the main thread hangs and
-even though it holds the interpreter's lock. Who is in which process group is known to Python alone: the handler
-`ryzen_groups` needs that lock. Where the agent may not read a rank's memory (py-spy), it asks for the stack by a
-real-time signal instead; it sends it only to a process that catches it.
+even though it holds the interpreter's lock. Where the agent may not read a rank's memory (py-spy), it asks for the
+stack by a real-time signal instead; it sends it only to a process that catches it.
 
 Torch is used as far as the script has imported it, and never imported from here.
 """
@@ -28,19 +28,44 @@ _BINDINGS = "torch._C._distributed_c10d"
 _C10D = "torch.distributed.distributed_c10d"
 
 
-def collectives_begun() -> int:
-    """How many collectives this rank has begun on the default process group; 0 where there is none to ask.
+class Collectives:
+    """Counts the collectives of this rank, and keeps the members of its process groups in a file for the agent.
 
-    Not remembered between calls: a script may destroy its group and make another. Costs a third of a microsecond.
+    A file, because a Python handler of the worker server would wait for the interpreter's lock: asked while the
+    interpreter finalises, its thread is ended inside C++, which aborts the process (seen with torch 2.13).
     """
-    c10d = sys.modules.get(_C10D)
-    if c10d is None:
-        return 0
-    try:
-        group = c10d._world.default_pg
-        return 0 if group is None else int(group._get_sequence_number_for_group())
-    except Exception:  # noqa: BLE001 - a backend that does not count may raise anything, and the loop shall not see it
-        return 0
+
+    def __init__(self, groups_file: Path | None = None) -> None:
+        self._groups_file = groups_file
+        self._groups = 0
+
+    def begun(self) -> int:
+        """How many this rank has begun on the default process group; 0 where there is none to ask. Never raises.
+
+        Nothing is remembered between calls: a script may destroy its group and make another. It costs a third of a
+        microsecond.
+        """
+        c10d = sys.modules.get(_C10D)
+        if c10d is None:
+            return 0
+        try:
+            world = c10d._world
+            if len(world.pg_names) != self._groups:
+                self._keep_groups(world)
+            group = world.default_pg
+            return 0 if group is None else int(group._get_sequence_number_for_group())
+        except Exception:  # noqa: BLE001 - a backend that does not count may raise anything, and the loop shall not see it
+            return 0
+
+    def _keep_groups(self, world: Any) -> None:
+        self._groups = len(world.pg_names)
+        path = self._groups_file
+        if path is None:
+            return
+        with contextlib.suppress(OSError):
+            aside = path.with_name(f".{path.name}.{os.getpid()}")
+            aside.write_text(json.dumps(process_groups(world)))
+            aside.replace(path)
 
 
 def torch_is_loaded() -> bool:
@@ -54,8 +79,6 @@ def serve(path: Path) -> bool:
         bindings: Any = sys.modules[_BINDINGS]
         with contextlib.suppress(FileNotFoundError):
             path.unlink()  # of the generation before
-        _keep_for_ever(_answer_groups)
-        bindings._register_handler("ryzen_groups", _answer_groups)
         _keep_for_ever(bindings._WorkerServer(str(path)))
         path.chmod(0o600)
     except Exception:  # noqa: BLE001 - a private interface of torch: whatever it does, the script goes on
@@ -81,11 +104,19 @@ def write_stack_on_signal(path: Path) -> bool:
     return True
 
 
-def process_groups() -> dict[str, list[int]]:
+def process_groups(world: Any) -> dict[str, list[int]]:
     """The process groups that this rank belongs to, with their members' global ranks."""
-    c10d: Any = sys.modules[_C10D]
-    names = c10d._world.pg_names
-    return {str(names[group]): sorted(ranks) for group, ranks in list(c10d._world.pg_group_ranks.items())}
+    names = world.pg_names
+    return {str(names[group]): sorted(ranks) for group, ranks in list(world.pg_group_ranks.items())}
+
+
+def _keep_for_ever(thing: object) -> None:
+    """A reference that finalising the interpreter does not take back.
+
+    C++ lets go of the server without the interpreter's lock: were that the last reference, the process would abort
+    at its exit (seen with torch 2.13).
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _is_default(number: int) -> bool:
@@ -95,20 +126,3 @@ def _is_default(number: int) -> bool:
         if key in {"SigCgt", "SigIgn"} and int(mask, 16) >> (number - 1) & 1:
             return False
     return True
-
-
-def _keep_for_ever(thing: object) -> None:
-    """A reference that finalising the interpreter does not take back.
-
-    C++ lets go of the handler in a static destructor, when there is no interpreter any more, and of the server
-    without its lock: were that the last reference, the process would abort at its exit (seen with torch 2.13).
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-
-
-def _answer_groups(_request: object, response: Any) -> None:
-    try:
-        text = json.dumps(process_groups())
-    except Exception:  # noqa: BLE001 - it runs in a thread of torch's, where nobody would see an exception
-        text = "{}"
-    response.set_content(text, "application/json")

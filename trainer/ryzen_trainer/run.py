@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, given_bits
-from ryzen_trainer.evidence import collectives_begun
+from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
 
 Item = TypeVar("Item")
@@ -38,6 +38,10 @@ RESUME_AT_MOST = "RYZEN_RESUME_AT_MOST"
 
 PAUSE = "(pause) "
 """What the section of a declared pause begins with; the coordinator calls no pause a stall."""
+
+END = "(end)"
+"""The section after the last step. The coordinator calls it no stall, the agent does not probe an interpreter that
+may be finalising."""
 
 # RuntimeError: what torch raises for a tensor of more than one element.
 _NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError, RuntimeError)
@@ -56,7 +60,13 @@ class Section(Protocol):
 class Run:
     """The three calls of a loop (`steps` or `step`, `section`, `report`), and what the checkpointer says."""
 
-    def __init__(self, page: BeatWriter, nudge: Nudge, resume_at_most: int | None = None) -> None:
+    def __init__(
+        self,
+        page: BeatWriter,
+        nudge: Nudge,
+        resume_at_most: int | None = None,
+        collectives: Collectives | None = None,
+    ) -> None:
         self.resume_at_most = resume_at_most
         """After a rollback: the newest step whose checkpoint may be resumed from. None: any."""
         self.at_first_step: Callable[[], object] | None = None
@@ -72,7 +82,9 @@ class Run:
         self._begun = False
         self._step = self._done = 0
         self._started = self._entered = 0
+        self._count_collectives = (collectives or Collectives()).begun
         self._collectives = 0  # begun when the running step began
+        self._finished = False
         self._spent = [0] * NAMES  # ns of the running step by section
         self._tokens = self._samples = self._step_tokens = 0
         self._given = 0
@@ -92,7 +104,9 @@ class Run:
             first, self.at_first_step = self.at_first_step, None
             first()
         self._step = number
-        self._collectives = collectives_begun()
+        self._collectives = self._count_collectives()
+        if self._finished:  # a second loop
+            self._finished, self._section = False, 0
         self._in_step = self._begun = True
         self._started = self._entered = now
         self._spent = [0] * NAMES
@@ -160,10 +174,16 @@ class Run:
             self._nudge.send()
 
     def finish(self) -> None:
-        """The loop is over: the last step is done. Called at exit too, except after an uncaught exception."""
+        """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.
+
+        From here on the rank is in the section "(end)": it may take its time, and its agent does not look into it.
+        """
+        now = monotonic_ns()
         if self._in_step:
-            now = monotonic_ns()
             self._end_step(now)
+        if self._begun and not self._finished:
+            self._finished = True
+            self._section, self._entered = self._section_index(END), now
             self._beat(now)
         self._nudge.send()
 

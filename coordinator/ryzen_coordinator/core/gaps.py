@@ -20,6 +20,9 @@ START = "(start)"
 FIRST_STEP = "(first step)"
 """Whatever section it is in: compilation, autotuning and DDP's new buckets make a generation's first step long."""
 
+END = "(end)"
+"""After the last step: a last evaluation, a last save, the interpreter's end. They take what they take."""
+
 PAUSE = "(pause) "
 """How the name of a section begins that the script has declared to be a pause: no silence in it is a stall."""
 
@@ -66,6 +69,8 @@ class Gaps:
 
     def stall_limit_s(self, section: str, settings: CoreSettings) -> float:
         """The same for a whole job that stands still: starting takes far longer on a busy machine or a cold cache."""
+        if section == END:
+            return math.inf
         limit = self.limit_s(section, settings)
         return max(limit, settings.gap_unknown_s) if section == START else limit
 
@@ -79,8 +84,8 @@ def limit_s(longest_s: Mapping[str, float], section: str, settings: CoreSettings
     if section.startswith(PAUSE):
         return math.inf
     longest = longest_s.get(section)
-    if longest is None and section in {START, FIRST_STEP}:
-        return settings.gap_unknown_s  # of these two the others say nothing
+    if longest is None and section in {START, FIRST_STEP, END}:
+        return settings.gap_unknown_s  # of these the others say nothing
     if longest is None:
         longest = max((value for name, value in longest_s.items() if name != START), default=None)
     if longest is None:

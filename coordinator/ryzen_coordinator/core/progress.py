@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ryzen_coordinator.core.events import RankSeen
-from ryzen_coordinator.core.gaps import FIRST_STEP, PAUSE, START, Gaps
+from ryzen_coordinator.core.gaps import END, FIRST_STEP, PAUSE, START, Gaps
 from ryzen_coordinator.core.settings import CoreSettings
 
 Floats = npt.NDArray[np.float64]
@@ -104,7 +104,8 @@ class ProgressTable:
         if progress is not None:
             self.step[rank] = progress.step
             self.steps_done[rank] = progress.steps_done
-            named = progress.section if progress.steps_done or progress.section.startswith(PAUSE) else FIRST_STEP
+            own = progress.steps_done or progress.section == END or progress.section.startswith(PAUSE)
+            named = progress.section if own else FIRST_STEP
             self.section[rank] = self._section_index(named)
             self.changed_s[rank] = now_s - progress.quiet_s
             self.began_s[rank] = now_s - progress.step_age_s
