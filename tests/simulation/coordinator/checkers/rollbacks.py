@@ -10,6 +10,7 @@ from ..simulated import Rank, SimNode, SimWorld
 from .checker import Checker
 
 if TYPE_CHECKING:
+    from ..control import Life
     from ..simulator import Simulation
 
 LATE_STEPS = 40
@@ -17,20 +18,23 @@ LATE_STEPS = 40
 
 
 class Rollbacks(Checker):
-    """A rank leaves out a collective; the simulation knows which checkpoints are tainted by that."""
+    """A rank leaves out a collective; the simulation knows which checkpoints are tainted by that.
+
+    Counts are not kept over a restart of the coordinator: it must have seen the world agree, and live on.
+    """
 
     name = "rollback"
     promise = "ranks that have fallen apart are found out, and no world resumes from what they have saved since"
 
     def __init__(self, sim: Simulation) -> None:
         super().__init__(sim)
-        self.apart: dict[int, int] = {}
+        self.apart: dict[int, tuple[int, Life | None]] = {}
         self.known = False
 
     def harmed(self, generation: int, _node: SimNode, rank: Rank | None) -> None:
         world = self.sim.worlds.by_generation.get(generation)
         if rank is not None and rank.skipped and world is not None:
-            self.apart[generation] = world.done
+            self.apart[generation] = (world.done, self.sim.control.life)
 
     def decided(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -46,7 +50,8 @@ class Rollbacks(Checker):
             )
 
     def stepped(self, world: SimWorld) -> None:
-        since = self.apart.get(world.generation)
-        late = since is not None and world.done > since + LATE_STEPS
-        if late and self.sim.control.up_s() > LATE_STEPS * self.sim.case.step_s:
-            self.broke(f"{self.sim.now_s:.2f} s: a rank has skipped a collective {LATE_STEPS} steps ago")
+        since, life = self.apart.get(world.generation, (world.done, None))
+        if world.done == since + LATE_STEPS and life is not None and life is self.sim.control.life:
+            early_s = since * self.sim.case.step_s
+            if self.sim.control.up_s() > LATE_STEPS * self.sim.case.step_s + early_s:
+                self.broke(f"{self.sim.now_s:.2f} s: a rank has skipped a collective {LATE_STEPS} steps ago")
