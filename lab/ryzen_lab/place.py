@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 from types import TracebackType
 
 from ryzen_lab import leftovers
+from ryzen_protos import run_dir
+
+_LONGEST_SOCKET = "n00/run/jobs/lab/rank-00.sock"
+"""Below the folder. Where it does not fit, Ryzen goes without the flight recorder, and a trial measures that."""
 
 
 class Place:
@@ -18,7 +23,7 @@ class Place:
 
     def __init__(self) -> None:
         self.lab_id = secrets.token_hex(8)
-        self.folder = Path(tempfile.mkdtemp(prefix="ryzen-lab-"))
+        self.folder = _new_folder()
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", leftovers.__file__, self.lab_id, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -36,3 +41,12 @@ class Place:
         if self._reaper.stdin is not None:
             self._reaper.stdin.close()
         self._reaper.wait()
+
+
+def _new_folder() -> Path:
+    """In the folder for temporary files; in /tmp where that one's name is too long for the sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="ryzen-lab-"))
+    if len(os.fsencode(folder / _LONGEST_SOCKET)) <= run_dir.SOCKET_PATH_BYTES_MAX:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="ryzen-lab-", dir="/tmp"))

@@ -4,80 +4,15 @@ Every trial here is the command that a user types, in a process of its own with 
 which all that it leaves behind would be found.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ryzen_lab import leftovers
 from ryzen_lab.scripts import plain_ddp
 
-LAB = Path(sys.executable).parent / "ryzen-lab"
-STEPS = 120
-Trial = Callable[..., dict[str, Any]]
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    command = [str(LAB), *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def left_behind(folder: Path) -> list[str]:
-    """Processes and folders of a lab that worked in `folder`."""
-    pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
-    marker = f"TMPDIR={folder}".encode()
-    mine = [pid for pid in pids if any(each.startswith(marker) for each in leftovers.environment(pid))]
-    return [f"pid {pid}" for pid in mine] + [str(each) for each in folder.glob("ryzen-lab-*")]
-
-
-def finish(lab: subprocess.Popen[str], folder: Path, out: Path) -> dict[str, Any]:
-    output, _ = lab.communicate(timeout=280)
-    assert lab.returncode == 0, output
-    assert left_behind(folder) == []
-    result: dict[str, Any] = json.loads(out.read_text())
-    return result
-
-
-@pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    """Run `ryzen-lab trial` with these arguments; its result."""
-
-    def run(*arguments: str, steps: int = STEPS, after: tuple[str, ...] = ()) -> dict[str, Any]:
-        out = tmp_path / "out.json"
-        lab = start(tmp_path, "trial", *arguments, "--steps", str(steps), "--json", str(out), *after)
-        return finish(lab, tmp_path, out)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The reference trainer left alone."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    out = folder / "out.json"
-    return finish(start(folder, "trial", "--steps", str(STEPS), "--json", str(out)), folder, out)
-
-
-def assert_recovered(result: dict[str, Any], undisturbed: dict[str, Any]) -> None:
-    assert result["exit_code"] == 0, result
-    assert result["false_deaths"] == []
-    assert result["final_step"] == STEPS
-    assert result["ranks_agree"]
-    assert result["state_digest"] == undisturbed["state_digest"]
-
-
-def assert_blamed(result: dict[str, Any], fault_class: str) -> None:
-    fault, verdict = result["fault"], result["verdict"]
-    assert verdict["class"] == fault_class
-    assert verdict["ranks"] == [fault["rank"]]
-    assert verdict["nodes"] == [fault["node"]]
+from .trials import STEPS, Trial, assert_blamed, assert_recovered, finish, left_behind, start
 
 
 def test_a_run_that_is_left_alone_is_left_alone(undisturbed: dict[str, Any]) -> None:
@@ -127,17 +62,17 @@ def test_a_script_that_knows_nothing_of_ryzen_survives_a_crash(trial: Trial) -> 
     assert result["digest_comparable"] is None
 
 
-def test_a_lab_killed_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
-    lab = start(tmp_path, "trial", "--steps", "5000")
+def test_a_lab_killed_in_the_middle_leaves_nothing_behind(short_path: Path) -> None:
+    lab = start(short_path, "trial", "--steps", "5000")
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("ryzen-lab-*/n1/run/jobs/*/*.beat")):
+    while not list(short_path.glob("ryzen-lab-*/n1/run/jobs/*/*.beat")):
         assert time.monotonic() < deadline, "no rank has started"
         time.sleep(0.05)
-    assert len(left_behind(tmp_path)) > 8
+    assert len(left_behind(short_path)) > 8
     lab.kill()
     lab.communicate()
-    while left_behind(tmp_path):
-        assert time.monotonic() < deadline, left_behind(tmp_path)
+    while left_behind(short_path):
+        assert time.monotonic() < deadline, left_behind(short_path)
         time.sleep(0.05)
 
 

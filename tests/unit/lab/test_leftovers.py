@@ -5,8 +5,11 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 from ryzen_lab import leftovers
 from ryzen_lab.place import Place
@@ -74,3 +77,14 @@ def test_a_command_dies_with_the_lab_that_launched_it() -> None:
     readable, _, _ = select.select([descriptor], [], [], 10)
     assert readable, "the command outlived its lab by ten seconds"
     os.close(descriptor)
+
+
+def test_the_sockets_of_a_lab_fit_whatever_the_folder_for_temporary_files_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 20)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with Place() as place:
+        assert len(str(place.folder / "n10" / "run" / "jobs" / "lab" / "rank-10.sock")) <= 107
+    assert list(deep.iterdir()) == []
