@@ -55,7 +55,7 @@ Family: TypeAlias = Callable[[random.Random, Case], Case]
 DEATHS = ("kill", "oom", "error", "torchrun", "node", "freeze")
 HANGS = ("stop", "blocked", "busy", "deadlock")
 HARMFUL = (*DEATHS, *DEATHS, *HANGS)
-HARMLESS = ("agent", "cut", "unlink", "farewell", "coordinator")
+HARMLESS = ("agent", "cut", "unlink", "farewell", "coordinator", "doze")
 SIGNALS = (
     "announced",
     "written",
@@ -98,6 +98,7 @@ def _fault(dice: random.Random, case: Case, kind: str, at_s: float | None = None
         "cut": dice.uniform(0.1, 6.0),
         "unlink": dice.uniform(0.05, 4.0),
         "coordinator": dice.uniform(0.1, 5.0),
+        "doze": dice.uniform(0.3, 6.0),
         "pause": dice.uniform(1.0, 25.0),
         "pause all": dice.uniform(1.0, 25.0),
     }.get(kind, 0.0)

@@ -54,6 +54,7 @@ class Control:
         self.version = 0
         self.queue: list[list[Effect]] = []
         self.writing = False
+        self.dozes_until_s = 0.0
         self.busy_s = 0.0
         self.marks: dict[str, object] = {}
         self.heard: dict[str, tuple[float, NodeReport]] = {}
@@ -69,7 +70,7 @@ class Control:
 
     def crash(self) -> None:
         """Whatever was not written is lost, and every stream with it."""
-        self.life, self.queue, self.writing = None, [], False
+        self.life, self.queue, self.writing, self.dozes_until_s = None, [], False, 0.0
         for name in list(self.streams):
             self._break(self.sim.nodes[name], self.sim.dice.uniform(0.0, 0.2))
         self.streams = {}
@@ -77,14 +78,28 @@ class Control:
     def _tick(self, life: Life) -> None:
         if self.life is not life:
             return
+        if self.dozes_until_s > self.sim.now_s:
+            self.sim.engine.at(self.dozes_until_s, lambda: self._tick(life))
+            return
         self._call(None)
         calm = self.sim.now_s - self.busy_s > CALM_AFTER_S
         self.sim.after(CALM_TICK_S if calm else self.sim.case.tick_s, lambda: self._tick(life))
 
     def give(self, event: Event) -> None:
-        """An event reaches the core, if there is one."""
-        if self.life is not None:
+        """An event reaches the core, if there is one; a process that is stopped finds it when it goes on."""
+        life = self.life
+        if life is not None and self.dozes_until_s > self.sim.now_s:
+            self.sim.engine.at(self.dozes_until_s, lambda: self._gone(life, event))
+        elif life is not None:
             self._call(event)
+
+    def listens(self) -> bool:
+        """Whether a command of the operator would be taken in now."""
+        return self.life is not None and self.dozes_until_s <= self.sim.now_s
+
+    def known(self) -> set[str]:
+        """The nodes that the core has heard of."""
+        return set(self.life.core.cluster.nodes) if self.life is not None else set()
 
     def up_s(self) -> float:
         """For how long this life has lasted, 0 while there is none."""
@@ -132,6 +147,9 @@ class Control:
     def _carry(self, life: Life) -> None:
         if self.writing or not self.queue or self.life is not life:
             return
+        if self.dozes_until_s > self.sim.now_s:
+            self.sim.engine.at(self.dozes_until_s, lambda: self._carry(life))
+            return
         self.writing = True
         batch = [effect for effects in self.queue for effect in effects]
         self.queue = []
@@ -178,7 +196,7 @@ class Control:
             self.sim.after(self._delay_s(), lambda: self._gone(life, NodeGone(node.name, stream, goodbye)))
         self.sim.agents.lost_stream(node)
 
-    def _gone(self, life: Life | None, event: NodeGone) -> None:
+    def _gone(self, life: Life | None, event: Event) -> None:
         if self.life is life:
             self.give(event)
 

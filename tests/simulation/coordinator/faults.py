@@ -221,8 +221,16 @@ def _coordinator_back(sim: Simulation) -> None:
     sim.control.start()
 
 
+def _doze(sim: Simulation, fault: Fault) -> bool:
+    """The coordinator's process is stopped for some seconds and goes on; nobody hangs up."""
+    if sim.control.life is None:
+        return False
+    sim.control.dozes_until_s = sim.now_s + fault.seconds
+    return True
+
+
 def _evict(sim: Simulation, fault: Fault) -> bool:
-    if sim.control.life is None or fault.node not in sim.control.life.core.cluster.nodes:
+    if not sim.control.listens() or fault.node not in sim.control.known():
         return False
     sim.watch("barred", fault.node, True)
     sim.control.give(OperatorEvict(fault.node, "maintenance"))
@@ -232,7 +240,7 @@ def _evict(sim: Simulation, fault: Fault) -> bool:
 
 
 def _readmit(sim: Simulation, fault: Fault) -> None:
-    if sim.control.life is None:
+    if not sim.control.listens():
         sim.after(1.0, lambda: _readmit(sim, fault))
     else:
         sim.note(f"{fault.node}: readmitted by the operator")
@@ -259,5 +267,6 @@ STRIKES: dict[str, Strike] = {
     "node": _kill_node,
     "freeze": _freeze_node,
     "coordinator": _kill_coordinator,
+    "doze": _doze,
     "evict": _evict,
 }
