@@ -186,8 +186,12 @@ class Measuring:
 
 def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
-    repeated = part in (Part.SPINE, Part.COORDINATOR) or (part is Part.HANG and not how.results)
-    command = " ".join(["ryzen-lab bench", part.value, *([f"--repeat {how.repeat}"] if repeated else [])])
+    options = {
+        Part.SPINE: f" --repeat {how.repeat}",
+        Part.HANG: "".join(f" --from {each.name}" for each in how.results) or f" --repeat {how.repeat}",
+        Part.COORDINATOR: f" --nodes {how.nodes} --seconds {how.seconds:.0f} --repeat {how.repeat}",
+    }
+    command = f"ryzen-lab bench {part.value}{options.get(part, '')}"
 
     def write(table: str) -> str:
         document.write(how.out, part.value, table)
