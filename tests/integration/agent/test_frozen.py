@@ -110,7 +110,8 @@ def target(node: Node, job: node_pb2.ObservedJob, rank: int) -> Target:
     pid = job.ranks[rank].pid
     place = (node.run_dir, job.run_id, rank)
     start_ticks = process_start_ticks(pid)
-    return Target(pid, start_ticks, os.getuid(), run_dir.worker_socket(*place), run_dir.stack_file(*place))
+    files = run_dir.worker_socket(*place), run_dir.stack_file(*place), run_dir.groups_file(*place)
+    return Target(pid, start_ticks, os.getuid(), *files)
 
 
 def test_a_rank_without_a_handler_is_sent_no_signal(node: Node, coordinator: Coordinator) -> None:
