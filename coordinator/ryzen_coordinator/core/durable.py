@@ -104,6 +104,7 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "longest_silence_s": job.gaps.ever_s,
         "advice": job.advice,
         "floor_step": job.floor_step,
+        "even_step": job.marks.even_step if job.marks.generation == job.generation else None,
         "taint": asdict(job.taint) if job.taint is not None else None,
         "open": list(job.open),
         "checkpoint_step": job.checkpoint_step,
@@ -149,6 +150,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
         job.table = ProgressTable(job.world.generation, list(job.world.nodes))
         job.table.reserve(job.world.ranks)
         job.marks.begin(job.world.generation, job.world.ranks)
+        job.marks.restore(body["even_step"] if job.formed else None)
     return job
 
 

@@ -77,6 +77,8 @@ def _watch_end(cluster: Cluster, job: Job) -> None:
     rest = [member for member in job.world_members() if not member.all_done(job.generation)]
     if len(rest) == len(job.world_members()):
         return
+    if job.phase == "ending":
+        rest = [member for member in rest if not _unmentioned(cluster, member)]
     if job.phase != "ending":
         job.move("a node is done")
         job.ending_s = cluster.now_s
@@ -103,6 +105,15 @@ def _watch_late_end(cluster: Cluster, job: Job) -> None:
         ending.finish(cluster, job, "all done", 0, "all ranks exited 0")
     elif job.open or not enough:
         ending.finish(cluster, job, "failed", 1, "some nodes had ended already: no rendezvous any more")
+
+
+def _unmentioned(cluster: Cluster, member: Member) -> bool:
+    """The node speaks, and no longer of the job: its agent was started anew when nothing of it was left there.
+
+    While other nodes are done by themselves, how this one ended is not known, and no reason to call it lost.
+    """
+    silence_s = cluster.nodes[member.node].heard_s - member.heard_s
+    return silence_s > 2 * cluster.settings.lease_s and not cluster.silent_node(member.node)
 
 
 def _lost_at_the_end(cluster: Cluster, job: Job, rest: list[Member]) -> None:

@@ -52,7 +52,7 @@ class Disagreement:
 
 @dataclass(slots=True)
 class Marks:
-    """The counts of one generation. Not saved: agents report them again."""
+    """The counts of one generation. Of these only `even_step` is saved: agents report the rest again."""
 
     generation: int = 0
     size: int = 0
@@ -61,6 +61,7 @@ class Marks:
     agreed_step: int = -1
     agreed: Counts | None = None
     agreements: int = 0
+    even: bool = False
     suspected: Disagreement | None = None
     confirmed: Disagreement | None = None
 
@@ -68,8 +69,22 @@ class Marks:
         """A new world of `size` ranks."""
         self.generation, self.size = generation, size
         self.counts, self.missing = {}, {}
-        self.agreed_step, self.agreed, self.agreements = -1, None, 0
+        self.agreed_step, self.agreed, self.agreements, self.even = -1, None, 0, False
         self.suspected = self.confirmed = None
+
+    @property
+    def even_step(self) -> int | None:
+        """The newest step at whose begin all ranks had begun equally many, once that is known for good; else None.
+
+        It is all that has to outlive a restart: from there on their counts themselves must be equal.
+        """
+        return self.agreed_step if self.even and self.agreements >= AGREEMENTS else None
+
+    def restore(self, even_step: int | None) -> None:
+        """Go on from what was saved of this generation."""
+        if even_step is not None:
+            self.agreed_step, self.agreements, self.even = even_step, AGREEMENTS, True
+            self.agreed = np.zeros(self.size, dtype=np.int64)
 
     def observe(self, rank: int, marks: tuple[tuple[int, int], ...]) -> None:
         """Take in what one rank's page says, and compare where that makes a step complete."""
@@ -113,6 +128,7 @@ class Marks:
     def _agree(self, step: int, counts: Counts) -> None:
         self.agreed_step, self.agreed = step, counts
         self.agreements += 1
+        self.even = bool((counts == counts[0]).all())
         self.suspected = None
         for old in [each for each in self.counts if each <= step]:
             self._forget(old)

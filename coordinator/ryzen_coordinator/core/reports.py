@@ -192,7 +192,10 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
         if rank.generation == table.generation:
             table.observe(member.node, rank, cluster.now_s)
             if rank.marks and job.marks.generation == rank.generation:
+                known = job.marks.even_step is not None
                 job.marks.observe(rank.rank, rank.marks)
+                if not known and job.marks.even_step is not None:
+                    cluster.durable[("job", job.record)] = None
             if rank.attached and not job.sends_progress:
                 job.sends_progress = True
 

@@ -82,7 +82,8 @@ def note_dropped(cluster: Cluster, job: Job) -> None:
             continue
         member.dropped = job.generation
         reason = membership.candidate(cluster, job, member).reason
-        if cluster.silent(member) and not member.torchrun_gone and not cluster.nodes[node].barred:
+        known = cluster.nodes[node]
+        if cluster.silent(member) and not (member.torchrun_gone or known.barred or known.said_goodbye):
             _lost_in_recovery(cluster, job, member)
         else:
             cluster.say("warning", f"{job.run_id}: goes on without {node}: {reason}", job=job.run_id)
@@ -128,7 +129,8 @@ def _judge_lost(cluster: Cluster, job: Job, incident: Incident, doubted: list[Me
 def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: list[Failure]) -> None:
     verdict = blame.judge_exit(failures)
     gone = None
-    if verdict.fault_class == "unknown":
+    unread = all(failure.exit_code is None and not failure.error_type for failure in blame.culprits(failures))
+    if verdict.fault_class == "unknown" or unread:
         gone = _torchrun_to_blame(job, incident)
     apart = desync_of(job, incident, failures)
     if apart is not None and not job.watched and job.phase not in OVER and job.phase != "ending":

@@ -192,6 +192,10 @@ class Scenario(RankCommands):
         """Torchrun exits."""
         self._change(self.nodes[name], handler="closed", torchrun_exit_code=int(code))
 
+    def do_forget(self, name: str) -> None:
+        """The agent will be started anew and find nothing of the job."""
+        self.nodes[name].job = None
+
     def do_lose_handler(self, name: str) -> None:
         """The agent was started anew and the handler has not found it yet."""
         self._change(self.nodes[name], handler="absent", store=None)

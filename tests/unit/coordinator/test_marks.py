@@ -71,3 +71,20 @@ def test_ranks_that_do_the_same_are_never_accused_whatever_arrives_when(
         marks.observe(rank, ((step, count),))
     assert marks.suspected is None
     assert marks.confirmed is None
+
+
+def test_a_collective_skipped_while_the_coordinator_was_away_is_still_found() -> None:
+    before = observed({8: [16] * 4, 16: [32] * 4})
+    assert before.even_step == 16
+    marks = Marks()
+    marks.begin(1, 4)
+    marks.restore(before.even_step)
+    for step, counts in {40: [80, 80, 79, 80], 48: [96, 96, 95, 96]}.items():
+        for rank, count in enumerate(counts):
+            marks.observe(rank, ((step, count),))
+    assert marks.confirmed is not None
+    assert (marks.confirmed.ranks, marks.confirmed.clean_step) == ((2,), 16)
+
+
+def test_counts_that_were_never_equal_are_not_remembered_over_a_restart() -> None:
+    assert observed({8: [17, 16, 16, 16], 16: [33, 32, 32, 32], 24: [49, 48, 48, 48]}).even_step is None
