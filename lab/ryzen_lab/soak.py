@@ -35,11 +35,11 @@ _STEPS = 100_000_000
 """More than there is time for."""
 _START_S_MAX = 120.0
 _WRITE_EVERY_S = 60.0
-_COLLECT_EVERY_S = (20.0, 90.0)
+_COLLECT_EVERY_S = (10.0, 60.0)
 _COLLECT_OBJECTS = (200_000, 3_000_000)
 """A full collection of a million lists takes 0.1 to 0.5 s; making them as long again."""
 _LOADED_S = (3.0, 60.0)
-_QUIET_S = (5.0, 60.0)
+_QUIET_S = (5.0, 40.0)
 _BUSY = "while True: pass"
 _ARGUMENTS = ("--set", "training.checkpoint.every_steps=50", "--set", "training.global_batch=32")
 """Of the reference trainer: a checkpoint every few seconds, steps of 50 to 100 ms."""
@@ -77,7 +77,7 @@ class Soak:
             tasks: list[asyncio.Task[None]] = []
             try:
                 await self._start(cluster, tasks)
-                await self._watch(cluster)
+                await self._watch(cluster, tasks)
                 return self.result(observer.record)
             except LabError as error:
                 raise LabError(f"{error}\n{cluster.tails()}") from error
@@ -112,12 +112,15 @@ class Soak:
         self._began_s = time.monotonic()
         tasks += [loop.create_task(each(cluster)) for each in (self._evaluate, self._collect, self._contend)]
 
-    async def _watch(self, cluster: Cluster) -> None:
-        """Until the time is over, or the job is."""
+    async def _watch(self, cluster: Cluster, tasks: list[asyncio.Task[None]]) -> None:
+        """Until the time is over, or the job is. A task that has failed fails the soak."""
         end = self._began_s + self.settings.minutes * 60
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, _WRITE_EVERY_S))
             self._told(self.result(cluster.observer.record))
+            for task in tasks:
+                if task.done():
+                    task.result()
             if all(each.died_ns is not None for each in cluster.observer.record.services if each.what == "torchrun"):
                 return
 
@@ -145,6 +148,7 @@ class Soak:
                 cluster.start_helper([sys.executable, "-I", "-S", "-c", _BUSY])
                 for _ in range(self.chance.randint(1, self.settings.contention))
             ]
+            self._counts["contentions"] += 1
             began = time.monotonic()
             try:
                 await asyncio.sleep(self.chance.uniform(*_LOADED_S))
@@ -152,7 +156,6 @@ class Soak:
                 for pid in pids:
                     cluster.end_helper(pid)
                 self._loaded_s += time.monotonic() - began
-            self._counts["contentions"] += 1
 
     # ------------------------------------------------------------ figures
 
