@@ -216,6 +216,8 @@ MUTATIONS: tuple[Mutation, ...] = (
              Scenario("two_at_once")),
     Mutation("a consequence counts as a cause", _put(blame, "is_collective", lambda _: False),
              Seeds("single", "blame")),
+    Mutation("of equals all are to blame", _put(blame, "culprits", lambda failures: failures),
+             Seeds("mixed", "innocents")),
     Mutation("every checkpoint is good", _put(rollback, "resume_at_most", _nothing), Seeds("skipping", "rollback")),
     # ends
     Mutation("a job that was given up ends with 0", _put(ending, "DO_NOT_REQUEUE", 0), Seeds("braked", "endings")),

@@ -9,6 +9,7 @@ from .checker import Checker
 from .endings import Endings
 from .false_actions import FalseActions
 from .generations import Generations
+from .innocents import Innocents
 from .journal_first import JournalFirst
 from .one_generation import OneGeneration
 from .replayed import Replayed
@@ -26,6 +27,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     TwoPhases,
     Stalls,
     Blame,
+    Innocents,
     Rollbacks,
     Brakes,
     Endings,
