@@ -5,7 +5,9 @@ judged between two looks, from the end of one to the beginning of the next: the 
 and what our own asking does to it (a signal wakes it) does not count.
 
 The rank is frozen since the look after which neither the main thread's stack nor that of another Python thread has
-changed, and nothing has moved. A look without a stack says nothing either way.
+changed, and nothing has moved. One that uses the CPU meanwhile is frozen only if it holds the interpreter's lock at
+every look: a loop that computes on one line of Python shows the same line each time, but torch lets go of the lock
+while it computes. A look without a stack says nothing either way.
 """
 
 from __future__ import annotations
@@ -76,13 +78,14 @@ class Probe:
         ended_s = time.monotonic()
         self.entries = entries
         self._judge_busy(before, after, began_s, ended_s)
+        if stack is not None:
+            self.in_collective = waiting.in_collective(stack.frames, any(not each.done for each in entries or ()))
         self._judge_frozen(stack, before, began_s)
         self._vitals, self._vitals_at_s = after, ended_s
         if after is not None:
             self.wait_channel = after.wait_channel
         if stack is not None:
             self.stack = stack
-            self.in_collective = waiting.in_collective(stack.frames, any(not each.done for each in entries or ()))
         self.samples += 1
         self.sampled_at_s = ended_s
 
@@ -116,7 +119,8 @@ class Probe:
     def _judge_frozen(self, stack: Stack | None, now: Vitals | None, at_s: float) -> None:
         if stack is None or now is None:
             return
-        same = self._vitals is not None and self.stack == stack
+        still = stack.holds_lock or not self.busy or self.in_collective  # NCCL waits by spinning, too
+        same = self._vitals is not None and self.stack == stack and still
         if not same or vitals.moved(self._vitals or now, now, waiting.polls(stack.frames)):
             self._same_since_s = at_s
         self._same_until_s = at_s

@@ -17,7 +17,7 @@ import re
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -52,10 +52,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Of the main thread, innermost frame first. `others` differs when that of any other Python thread does."""
+    """Of the main thread, innermost frame first. `others` differs when that of any other Python thread does.
+
+    `holds_lock`: the thread held the interpreter's lock at that moment; False also where that cannot be told.
+    """
 
     frames: tuple[Frame, ...]
     others: int = 0
+    holds_lock: bool = field(default=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -104,7 +108,9 @@ def parse_py_spy(text: bytes, pid: int) -> Stack | None:
     where the rank is, so they come first.
     """
     try:
-        threads = {int(each["os_thread_id"] or 0): _frames(each["frames"]) for each in json.loads(text)}
+        listed = json.loads(text)
+        threads = {int(each["os_thread_id"] or 0): _frames(each["frames"]) for each in listed}
+        holders = {each["os_thread_id"] for each in listed if each.get("owns_gil") is True}
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     main = threads.pop(pid, None)
@@ -115,7 +121,7 @@ def parse_py_spy(text: bytes, pid: int) -> Stack | None:
             if _thread_name(pid, thread).startswith(_AUTOGRAD):
                 main = threads[thread] + main
     others = "\n".join(str(frame) for thread in sorted(threads) for frame in threads[thread])
-    return Stack(main[:FRAMES_MAX], _hash(others))
+    return Stack(main[:FRAMES_MAX], _hash(others), pid in holders)
 
 
 def parse_faulthandler(text: str) -> Stack | None:
