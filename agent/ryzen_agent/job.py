@@ -195,7 +195,12 @@ class Job:
     def complaints(self) -> list[str]:
         """What does not work, in words: files that stand where a rank's page should be and are none, and the like."""
         pages = [rank.finder.error for rank in self.ranks if rank.finder.error]
-        return [*([self.degraded] if self.degraded else []), *pages]
+        deep = []
+        try:
+            run_dir.worker_socket(self.folder, self.run_id, 0)
+        except run_dir.RunDirError as error:
+            deep = [f"no flight recorder: {error}"]
+        return [*([self.degraded] if self.degraded else []), *deep, *pages]
 
     def is_over(self) -> float | None:
         """Since when nothing of the job lives here; None while something does."""

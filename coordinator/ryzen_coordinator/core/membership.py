@@ -18,6 +18,9 @@ from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Candidate, Plan, Standing
 from ryzen_coordinator.core.state import Cluster, Job, Member, World
 
+_COUNT_FOR_NODES = 64
+"""Up to so many nodes each of them is told how many it waits for; of more the status tells."""
+
 
 def announce(cluster: Cluster, job: Job, why: str) -> None:
     """A new generation: the ranks of the present one must end."""
@@ -161,7 +164,8 @@ def _form_first(cluster: Cluster, job: Job) -> None:
     plan = rendezvous.plan_first(candidates, shape.min_nodes, shape.max_nodes, cluster.settings, cluster.now_s)
     if plan.reason != job.note:
         job.note = plan.reason
-        cluster.job_changed(job, keep=False)
+        if len(job.members) <= _COUNT_FOR_NODES:  # each that comes would be told to all that wait
+            cluster.job_changed(job, keep=False)
     if plan.complete:
         next_number(cluster, job)
         job.announced_s = cluster.now_s

@@ -228,7 +228,7 @@ def _desired_job(job: DesiredJob) -> pb.DesiredJob:
         message.world.CopyFrom(
             pb.World(
                 generation=world.generation,
-                nodes=world.nodes,
+                size=len(world.nodes),
                 group_rank=world.group_rank,
                 store=pb.Endpoint(host=world.store[0], port=world.store[1]),
                 uniform=world.uniform,

@@ -344,19 +344,19 @@ class DesiredJob(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ...) -> None: ...
 
 class World(_message.Message):
-    __slots__ = ("generation", "nodes", "group_rank", "store", "uniform", "join_id", "resume_at_most")
+    __slots__ = ("generation", "size", "group_rank", "store", "uniform", "join_id", "resume_at_most")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
-    NODES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     GROUP_RANK_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     UNIFORM_FIELD_NUMBER: _ClassVar[int]
     JOIN_ID_FIELD_NUMBER: _ClassVar[int]
     RESUME_AT_MOST_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    nodes: _containers.RepeatedScalarFieldContainer[str]
+    size: int
     group_rank: int
     store: Endpoint
     uniform: bool
     join_id: int
     resume_at_most: int
-    def __init__(self, generation: _Optional[int] = ..., nodes: _Optional[_Iterable[str]] = ..., group_rank: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., uniform: bool = ..., join_id: _Optional[int] = ..., resume_at_most: _Optional[int] = ...) -> None: ...
+    def __init__(self, generation: _Optional[int] = ..., size: _Optional[int] = ..., group_rank: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., uniform: bool = ..., join_id: _Optional[int] = ..., resume_at_most: _Optional[int] = ...) -> None: ...

@@ -225,7 +225,7 @@ def with_world(job: node_pb2.ObservedJob, generation: int) -> node_pb2.DesiredJo
     """A world of this node alone that answers its join."""
     message = desired(job, generation, go=True)
     message.world.CopyFrom(
-        node_pb2.World(generation=generation, nodes=["node-t"], group_rank=0, store=job.store, uniform=True,
+        node_pb2.World(generation=generation, size=1, group_rank=0, store=job.store, uniform=True,
                        join_id=job.join_id)
     )  # fmt: skip
     return message

@@ -13,8 +13,9 @@ from .fake_node import FakeNode, until
 LOST_PEER = ("RuntimeError", "Connection closed by peer [127.0.0.1]:1")
 
 
-def world(node: FakeNode) -> list[str]:
-    return list(node.wanted.world.nodes) if node.wanted is not None else []
+def world_of(app: Any) -> list[str]:
+    (job,) = app.driver.core.cluster.jobs.values()
+    return list(job.world.nodes) if job.world is not None else []
 
 
 def test_without_a_spare_the_world_shrinks_and_takes_the_node_back(run: Any, coordinator: Any) -> None:
@@ -26,12 +27,12 @@ def test_without_a_spare_the_world_shrinks_and_takes_the_node_back(run: Any, coo
             await until(lambda: nodes[0].generation == nodes[1].generation == 1, "generation 1")
             await nodes[1].cut()
             nodes[0].fail(0, 1, LOST_PEER)
-            await until(lambda: nodes[0].generation == 2 and world(nodes[0]) == ["node-0"], "one node goes on")
+            await until(lambda: nodes[0].generation == 2 and world_of(app) == ["node-0"], "one node goes on")
             back = FakeNode(app.address, "node-1", hint=1, minimum=1, options={"grow": "now"})
             back.job.torchrun_pid += 1
             back.start()
             await until(lambda: back.generation == nodes[0].generation == 3, "the node is taken back")
-            assert world(back) == ["node-0", "node-1"]
+            assert world_of(app) == ["node-0", "node-1"]
             status = app.driver.core.cluster.jobs[("me", "job")]
             assert status.restarts == 1, "growing is no restart"
             for node in (nodes[0], back):
@@ -49,7 +50,7 @@ def test_an_evicted_node_is_replaced_and_may_come_back_when_it_is_readmitted(run
             reply = await operator.Evict(operator_pb2.EvictRequest(node="node-0", reason="dust"))
             assert (reply.ok, reply.message) == (True, "node-0 is evicted; job: node-2 takes its place")
             await until(lambda: nodes[1].generation == nodes[2].generation == 2, "generation 2")
-            assert world(nodes[1]) == ["node-2", "node-1"]
+            assert world_of(app) == ["node-2", "node-1"]
             await until(lambda: nodes[0].desired and nodes[0].desired.node_phase == "quarantined", "quarantined")
             again = await operator.Evict(operator_pb2.EvictRequest(node="node-0"))
             assert (again.ok, again.message) == (False, "node-0 is quarantined already")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ryzen_protos.v1 import node_pb2
+from ryzen_protos.v1 import local_pb2, node_pb2
 from ryzen_trainer.rendezvous.handler import RyzenRendezvousHandler
 
 NAMES = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE", "RYZEN_RESUME_AT_MOST")
@@ -19,7 +19,8 @@ def export(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], **world: Any)
     monkeypatch.setattr(os, "environ", {**given})
     handler = RyzenRendezvousHandler.__new__(RyzenRendezvousHandler)
     handler._run_dir = Path("/run/ryzen/1")
-    handler._export(node_pb2.World(generation=2, nodes=["node-0"], group_rank=0, uniform=True, **world))
+    handler._order = local_pb2.HandlerOrder(node="node-0")
+    handler._export(node_pb2.World(generation=2, size=1, group_rank=0, uniform=True, **world))
     return [os.environ.get(name) for name in NAMES]
 
 

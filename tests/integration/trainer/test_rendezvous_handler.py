@@ -137,9 +137,10 @@ def world(generation: int, order: list[Node], host: int = 0) -> None:
             local_pb2.HandlerOrder(
                 generation=generation,
                 place=Place.MEMBER,
+                node=each.name,
                 world=node_pb2.World(
                     generation=generation,
-                    nodes=[member.name for member in order],
+                    size=len(order),
                     group_rank=rank,
                     store=joins[host].store,
                     uniform=True,

@@ -259,14 +259,14 @@ class RyzenRendezvousHandler(RendezvousHandler):
         return RendezvousInfo(
             PrefixStore(stores.prefix(world.generation), store),
             world.group_rank,
-            len(world.nodes),
+            world.size,
             RendezvousStoreInfo(world.store.host, world.store.port),
         )
 
     def _export(self, world: node_pb2.World) -> None:
         """Environment that torchrun copies into the ranks it starts next."""
         os.environ["RYZEN_GENERATION"] = str(world.generation)
-        os.environ["RYZEN_NODE"] = world.nodes[world.group_rank]
+        os.environ["RYZEN_NODE"] = self._order.node
         os.environ[run_dir.ENVIRONMENT] = str(self._run_dir)
         # Equal nodes can compute their ranks without asking each other: no store traffic that a node dying
         # at this moment could block. torchrun reads the variable at each rendezvous.

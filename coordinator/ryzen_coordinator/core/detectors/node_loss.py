@@ -16,6 +16,8 @@ from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.phases import WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
+_SILENT_MANY, _SILENT_SHARE = 4, 10
+
 STEPS_THAT_ACQUIT = 2
 """One step may have been in flight when the node fell silent; the second needed it."""
 
@@ -43,6 +45,8 @@ def _look(cluster: Cluster, job: Job, seeming_s: float | None) -> list[Suspicion
     still = job.sends_progress and job.table.others_silent(names, job.gaps, cluster.settings, seeming_s, least_s)
     if subject and still and not explained:
         return [_lost(cluster, subject)]
+    if len(silent) > max(_SILENT_MANY, len(members) // _SILENT_SHARE):
+        return []  # so many at once: it is this side that does not keep up, and an incident for each would not help
     return [found for each in silent if (found := _acquitted(cluster, job, each)) is not None]
 
 
