@@ -15,11 +15,7 @@ ONLY_WORDS = {"advise", "none"}
 
 
 class Innocents(Checker):
-    """In every run, however many faults: what was named was struck. Advice may name a rank that only evaluates.
-
-    An exit code that an agent could not read, because it was away, is weighed as a cause: such a verdict may be wrong
-    where another fault strikes at the same moment, and is let pass here.
-    """
+    """In every run, however many faults: what was named was struck. Advice may name a rank that only evaluates."""
 
     name = "innocents"
     promise = "a verdict that is acted on names no rank and no node that nothing has struck"
@@ -37,7 +33,7 @@ class Innocents(Checker):
     def ended(self) -> None:
         for (kind, _), body in self.sim.control.records.items():
             verdict = body["verdict"] if kind == "incident" else None
-            if verdict is not None and verdict["action"] not in ONLY_WORDS and "not known" not in verdict["reason"]:
+            if verdict is not None and verdict["action"] not in ONLY_WORDS:
                 self._check(body["generation"], verdict)
 
     def _check(self, generation: int, verdict: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from ..simulated import Rank, SimNode, SimWorld
 from .checker import Checker
 
 if TYPE_CHECKING:
-    from ..control import Life
     from ..simulator import Simulation
 
 LATE_STEPS = 40
@@ -20,7 +19,7 @@ LATE_STEPS = 40
 class Rollbacks(Checker):
     """A rank leaves out a collective; the simulation knows which checkpoints are tainted by that.
 
-    Counts are not kept over a restart of the coordinator: it must have seen the world agree, and live on.
+    The coordinator must have put on record that the world agreed, and be up for long enough afterwards.
     """
 
     name = "rollback"
@@ -28,13 +27,15 @@ class Rollbacks(Checker):
 
     def __init__(self, sim: Simulation) -> None:
         super().__init__(sim)
-        self.apart: dict[int, tuple[int, Life | None]] = {}
+        self.apart: dict[int, tuple[int, bool]] = {}
         self.known = False
 
     def harmed(self, generation: int, _node: SimNode, rank: Rank | None) -> None:
         world = self.sim.worlds.by_generation.get(generation)
         if rank is not None and rank.skipped and world is not None:
-            self.apart[generation] = (world.done, self.sim.control.life)
+            bodies = [body for (kind, _), body in self.sim.control.records.items() if kind == "job"]
+            knew = any(body["generation"] == generation and body["even_step"] is not None for body in bodies)
+            self.apart[generation] = (world.done, knew)
 
     def decided(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -50,8 +51,7 @@ class Rollbacks(Checker):
             )
 
     def stepped(self, world: SimWorld) -> None:
-        since, life = self.apart.get(world.generation, (world.done, None))
-        if world.done == since + LATE_STEPS and life is not None and life is self.sim.control.life:
-            early_s = since * self.sim.case.step_s
-            if self.sim.control.up_s() > LATE_STEPS * self.sim.case.step_s + early_s:
-                self.broke(f"{self.sim.now_s:.2f} s: a rank has skipped a collective {LATE_STEPS} steps ago")
+        since, knew = self.apart.get(world.generation, (world.done, False))
+        if knew and world.done >= since + LATE_STEPS and self.sim.control.up_s() > LATE_STEPS * self.sim.case.step_s:
+            del self.apart[world.generation]
+            self.broke(f"{self.sim.now_s:.2f} s: a rank has skipped a collective {LATE_STEPS} steps ago, or more")
