@@ -28,7 +28,7 @@ _TRIALS = (
     {"fault": "loader", "timeout_s": 150.0},
     {"fault": "save", "timeout_s": 150.0},
     {"fault": "skip", "steps": 200},
-    {"fault": "gil", "stall_floor_s": FLOOR_S, "timeout_s": 200.0},
+    {"fault": "gil", "timeout_s": 150.0},
     {"fault": "spin", "stall_floor_s": FLOOR_S, "timeout_s": 200.0},
     {"fault": "pause", "steps": 300},
     {"fault": "partition", "steps": 200},
