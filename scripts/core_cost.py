@@ -21,6 +21,7 @@ from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.server import convert
 from ryzen_protos.v1 import node_pb2 as pb
 
+SECTIONS = ("forward", "backward", "optimizer", "")
 NODES, RANKS, SWEPT_RANKS, REPEATS, TICKS = 2048, 8, 131_072, 7, 20
 
 
@@ -97,7 +98,7 @@ def update(node: int, second: int) -> pb.NodeUpdate:
     job = message.jobs.add(
         run_id="run", user="me", handler=pb.ObservedJob.RUNNING, generation=1, seen_generation=1, join_id=1,
         torchrun_pid=7, shape=pb.JobShape(min_nodes=NODES, max_nodes=NODES, ranks_per_node=RANKS),
-        gaps=[pb.SectionGap(section=name, longest_s=0.4) for name in ("forward", "backward", "optimizer", "")],
+        gaps=[pb.SectionGap(section=name, longest_s=0.4) for name in SECTIONS] if node % 10 == second % 10 else [],
     )  # fmt: skip
     for local in range(RANKS):
         progress = pb.Progress(step=10 + second, section="backward", quiet_s=0.05, steps_done=10 + second, loss=2.5)

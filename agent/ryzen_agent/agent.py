@@ -66,6 +66,7 @@ class Agent:
         self._upstream = Upstream(coordinator, token, self)
         self._prober = Prober(self._loop, self._upstream.dirty)
         self._stacks = report.StackNews()
+        self._gaps = report.GapNews()
         self._doors: dict[int, Door] = {}
         self._checking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -248,12 +249,13 @@ class Agent:
         events = self._spool.pending(after=0 if first else self._event_sent)
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
-            self._stacks = report.StackNews()
+            self._stacks, self._gaps = report.StackNews(), report.GapNews()
         stacks = self._stacks.take(self._jobs, self._desire.inquiry)
+        gaps = self._gaps.take(self._jobs, now_s)
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._jobs, now_s, stacks),
+            jobs=self._observed(self._jobs, now_s, stacks, gaps),
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -279,11 +281,16 @@ class Agent:
         return any(rank.alive for job in self._jobs for rank in job.ranks)
 
     def _observed(
-        self, jobs: Iterable[Job], now_s: float, stacks: Mapping[Job, Mapping[int, str]]
+        self,
+        jobs: Iterable[Job],
+        now_s: float,
+        stacks: Mapping[Job, Mapping[int, str]],
+        gaps: Mapping[Job, Mapping[str, float]],
     ) -> Iterator[node_pb2.ObservedJob]:
         for job in jobs:
             goal = self._desire.goal(job)
-            yield report.observed_job(job, goal.generation if goal else 0, now_s, stacks.get(job, {}))
+            generation = goal.generation if goal else 0
+            yield report.observed_job(job, generation, now_s, stacks.get(job, {}), gaps.get(job, {}))
 
     # ------------------------------------------------------------- the command line's side
 
@@ -299,7 +306,12 @@ class Agent:
             connected=self._upstream.connected,
             last_error=self._upstream.last_error,
             desired=self._desire.state_of(jobs),
-            jobs=self._observed(jobs, now_s, {job: report.stack_texts(job) for job in jobs}),
+            jobs=self._observed(
+                jobs,
+                now_s,
+                {job: report.stack_texts(job) for job in jobs},
+                {job: job.gaps.longest() for job in jobs},
+            ),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,
             degraded=degraded,

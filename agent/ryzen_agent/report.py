@@ -27,6 +27,10 @@ _HANDLER = {
 }
 
 
+GAPS_EVERY_S = 10.0
+"""The longest silences are told again after so long though nothing has changed."""
+
+
 class StackNews:
     """Which stacks one stream has been told of: their texts are long and stay the same while a job hangs."""
 
@@ -47,13 +51,36 @@ class StackNews:
         return due
 
 
+class GapNews:
+    """Which silences one stream has been told of: they hardly ever change, and the coordinator keeps the longest."""
+
+    def __init__(self) -> None:
+        self._told: dict[Job, tuple[float, dict[str, float]]] = {}
+
+    def take(self, jobs: Iterable[Job], now_s: float) -> dict[Job, dict[str, float]]:
+        """The silences that are due: they have changed, or are to be confirmed."""
+        due = {}
+        told = {}
+        for job in jobs:
+            longest = job.gaps.longest()
+            at_s, known = self._told.get(job, (-GAPS_EVERY_S, {}))
+            if longest != known or now_s - at_s >= GAPS_EVERY_S:
+                due[job] = longest
+                at_s = now_s
+            told[job] = (at_s, longest)
+        self._told = told
+        return due
+
+
 def stack_texts(job: Job) -> dict[int, str]:
     """By id, of all ranks that are probed."""
     found = [rank.probe.stack for rank in job.newest() if rank.probe is not None and rank.probe.stack is not None]
     return {stack.id: stack.text for stack in found}
 
 
-def observed_job(job: Job, desired_generation: int, now_s: float, stacks: Mapping[int, str]) -> node_pb2.ObservedJob:
+def observed_job(
+    job: Job, desired_generation: int, now_s: float, stacks: Mapping[int, str], gaps: Mapping[str, float]
+) -> node_pb2.ObservedJob:
     """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`: the texts
     that are due."""
     phase = job.phase(now_s)
@@ -63,7 +90,7 @@ def observed_job(job: Job, desired_generation: int, now_s: float, stacks: Mappin
         handler=_HANDLER[phase],
         ranks=[observed_rank(rank, now_s) for rank in job.newest()],
         old_ranks_alive=job.old_alive(desired_generation),
-        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in job.gaps.longest().items()],
+        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in gaps.items()],
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,
     )

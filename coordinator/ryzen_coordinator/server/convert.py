@@ -96,10 +96,17 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         seen_generation=message.seen_generation,
         join_id=message.join_id,
         store=(message.store.host, message.store.port) if message.HasField("store") else None,
-        shape=_shape(shape.min_nodes, shape.max_nodes, shape.ranks_per_node, tuple(shape.options.items())),
+        shape=_shape(
+            shape.min_nodes,
+            shape.max_nodes,
+            shape.ranks_per_node,
+            tuple(shape.options.items()) if shape.options else (),
+        ),
         ranks=tuple(_rank(rank) for rank in message.ranks if rank.rank < RANKS_MAX),
         old_ranks_alive=message.old_ranks_alive,
-        gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX]),
+        gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX])
+        if message.gaps
+        else (),
         checkpoint_step=min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None,
         torchrun_pid=message.torchrun_pid,
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
@@ -145,8 +152,10 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
 
 
 def _marks(flat: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    bounded = [count if count <= _COUNT_MAX else 0 for count in flat[: 2 * MARKS_MAX]]
-    return tuple(zip(bounded[::2], bounded[1::2], strict=False))
+    known = tuple(flat) if len(flat) <= 2 * MARKS_MAX else tuple(flat[: 2 * MARKS_MAX])
+    if max(known) > _COUNT_MAX:
+        return ()
+    return tuple(zip(known[::2], known[1::2], strict=False))
 
 
 def _probe(message: pb.Probe) -> Probe:

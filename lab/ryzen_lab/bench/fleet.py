@@ -36,6 +36,8 @@ _WAIT_S_MAX = 90.0
 _STEPS_A_SECOND = 10
 _START_S = 1.0
 """From the world to the first step of its ranks."""
+_GAPS_EVERY = 10
+"""Seconds between two tellings of silences that have not changed, as of an agent."""
 _SECTIONS = ("", "data", "forward", "backward", "optimizer", "checkpoint", "(start)", "(first step)")
 _CHANNEL = (
     ("grpc.use_local_subchannel_pool", 1),  # as many connections as agents
@@ -152,8 +154,6 @@ class SimulatedAgent:
                 rank=world.group_rank * count + local, local_rank=local, pid=2000 + local, generation=world.generation,
                 life=pb.ObservedRank.ALIVE, process_state="R", attached=True,
             )  # fmt: skip
-        del job.gaps[:]
-        job.gaps.extend(pb.SectionGap(section=name, longest_s=0.1) for name in _SECTIONS)
         self._dirty.set()
 
     def _advance(self) -> None:
@@ -163,6 +163,9 @@ class SimulatedAgent:
             return
         if any(each.life != pb.ObservedRank.ALIVE for each in job.ranks):
             return
+        del job.gaps[:]
+        if int(now) % _GAPS_EVERY == self.index % _GAPS_EVERY:
+            job.gaps.extend(pb.SectionGap(section=name, longest_s=0.1) for name in _SECTIONS)
         for rank in job.ranks:
             progress = rank.progress
             progress.step += _STEPS_A_SECOND
