@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ryzen_coordinator.core import hang_blame, incidents, moments, policy, recovery
+from ryzen_coordinator.core import hang_blame, incidents, moments, policy, recovery, rollback
 from ryzen_coordinator.core.blame import Confidence, Verdict
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
@@ -25,6 +25,8 @@ from ryzen_coordinator.core.progress import Sweep
 from ryzen_coordinator.core.state import Cluster, Hang, Incident, Job
 
 EVER_FACTOR = 3.0
+_OF_DESYNC = frozenset({"finished first", "mismatch", "cycle"})
+_OF_STILLNESS = frozenset({"never entered", "stacks", "least progress"})
 _LOOK_EVERY_S = 0.25
 _LOOK_EVERY_LARGE_S = 2.0
 _LARGE = 4096
@@ -36,6 +38,8 @@ def look(cluster: Cluster, job: Job) -> None:
     if not job.sends_progress or not job.formed:
         return
     sweep = job.table.sweep(job.gaps, silent_nodes(cluster, job), cluster.settings, cluster.now_s)
+    if not sweep.looked:
+        return  # nobody can be heard
     if not sweep.all_silent:
         _over(cluster, job)
         return
@@ -84,7 +88,7 @@ def _over(cluster: Cluster, job: Job) -> None:
 def _look_into(cluster: Cluster, job: Job, hang: Hang) -> None:
     now_s = cluster.now_s
     every_s = _LOOK_EVERY_S if len(job.table.alive) <= _LARGE else _LOOK_EVERY_LARGE_S
-    if now_s - hang.looked_s < every_s or not _may_judge(cluster, job, hang):
+    if hang.acted or now_s - hang.looked_s < every_s or not _may_judge(cluster, job, hang):
         return
     hang.looked_s = now_s
     views = moments.views(cluster, job)
@@ -93,12 +97,13 @@ def _look_into(cluster: Cluster, job: Job, hang: Hang) -> None:
     hang.finding = finding
     stood_s = now_s - hang.since_s
     job.standing = f"no rank has advanced for {stood_s:.0f} s: {finding.words}"
-    if finding.proof:
-        _act(cluster, job, hang, finding, views)
-        return
     limit_s = floor_s(cluster, job)
     again = hang.step == job.floor_step
-    if stood_s >= limit_s and not again:
+    if finding.proof and not (again and finding.rule in _OF_STILLNESS):
+        job.floor_step = hang.step if finding.rule in _OF_STILLNESS else job.floor_step
+        _act(cluster, job, hang, finding, views)
+        return
+    if stood_s >= limit_s and not again and not _goes_on(job, views, cluster.settings.frozen_stack_s):
         job.floor_step = hang.step
         words = f"{finding.words}; nothing has moved the job for {stood_s:.0f} s, its floor is {limit_s:.0f} s"
         _act(cluster, job, hang, Finding(finding.rule, finding.ranks, words, considered=finding.considered), views)
@@ -111,15 +116,26 @@ def _look_into(cluster: Cluster, job: Job, hang: Hang) -> None:
         _advise(cluster, job, hang, f"{finding.words}; {why}", views, news)
 
 
+def _goes_on(job: Job, views: list[RankView], still_s: float) -> bool:
+    """The job is starting and something in it moves, or it is at its end and some ranks are done: no floor for that.
+
+    A checkpoint's load, an index, a compilation, a last evaluation have no measure yet, or never again.
+    """
+    if any(view.state == "exited 0" for view in views):
+        return True
+    starting = job.table.top_steps_done() == 0
+    return starting and any(view.probe is not None and view.probe.frozen_s < still_s for view in views)
+
+
 def _found(cluster: Cluster, job: Job, views: list[RankView]) -> Finding:
-    """Ranks that have done other collectives than the rest explain a proven hang; by themselves they prove none yet."""
+    """What the stacks and recorders show, and whether a rank that had skipped a collective explains it."""
     finding = hang_blame.blame(views, moments.groups(job), cluster.settings)
     apart = job.marks.confirmed or job.marks.suspected
     if apart is None or cluster.settings.desync_mode == "off":
         return finding
     words = f"{apart.words()}; {finding.words}"
-    if finding.proof:
-        return replace(finding, ranks=apart.ranks or finding.ranks, words=words, desync=True)
+    if finding.proof and finding.rule in _OF_DESYNC and (not finding.ranks or finding.ranks == apart.ranks):
+        return replace(finding, ranks=apart.ranks, words=words, desync=True)
     return replace(finding, words=words)
 
 
@@ -129,11 +145,14 @@ def _act(cluster: Cluster, job: Job, hang: Hang, finding: Finding, views: list[R
     if mode != "act":
         _advise(cluster, job, hang, verdict.reason, views, news=job.advice is None)
         return
+    hang.acted = True
     incident = _incident(cluster, job, hang, verdict)
     moments.keep(cluster, incident, views, finding)
     job.advice = None
     job.open.append(incident.id)
-    recovery.act_on_hang(cluster, job, incident, verdict, clean_step=_clean_step(job) if finding.desync else None)
+    recovery.act_on_hang(
+        cluster, job, incident, verdict, clean_step=rollback.clean_step(job) if finding.desync else None
+    )
 
 
 def _advise(cluster: Cluster, job: Job, hang: Hang, words: str, views: list[RankView], news: bool) -> None:
@@ -171,10 +190,6 @@ def _incident(cluster: Cluster, job: Job, hang: Hang, verdict: Verdict) -> Incid
     job.advice = incident.id
     cluster.durable[("job", job.record)] = None
     return incident
-
-
-def _clean_step(job: Job) -> int | None:
-    return job.marks.agreed_step if job.marks.agreed is not None else None
 
 
 def _unheard(cluster: Cluster, job: Job) -> list[str]:

@@ -19,12 +19,14 @@ grouping of stacks by exact text; process state comes before all of them, in det
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ryzen_coordinator.core.events import Collective
 from ryzen_coordinator.core.evidence import Finding, RankView, Rule, collective_words
+from ryzen_coordinator.core.gaps import FIRST_STEP, START
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.waits import POINT_TO_POINT, Groups, Waits, knots, wait_graph
 
@@ -43,13 +45,14 @@ class _Scene:
     all: Sequence[RankView]
     living: list[RankView]
     waits: Waits
+    groups: Groups
     settings: CoreSettings
 
 
 def blame(views: Sequence[RankView], groups: Groups, settings: CoreSettings) -> Finding:
     """The finding on a stalled world. `groups`: global ranks of the process groups whose members are known."""
     living = [view for view in views if not view.state.startswith("exited")]
-    scene = _Scene(views, living, wait_graph(living, groups), settings)
+    scene = _Scene(views, living, wait_graph(living, groups), groups, settings)
     considered = ["process state: no rank is stopped, a zombie or dead"]
     for rule in (_finished_first, _mismatch, _cycle, _never_entered, _by_stacks, _least_progress, _all_entered):
         found = rule(scene)
@@ -65,7 +68,12 @@ def blame(views: Sequence[RankView], groups: Groups, settings: CoreSettings) -> 
 def _finished_first(scene: _Scene) -> Finding | str:
     waiting = [view for view in scene.living if _in_collective(view)]
     most = max((view.steps_done for view in waiting), default=0)
-    done = tuple(view.rank for view in scene.all if view.state == "exited 0" and view.steps_done > most)
+    members: set[int] = set()
+    for view in waiting:  # a rank that has left is only missed by a group that it belongs to
+        for each in scene.waits.pending.get(view.rank, ()):
+            members |= scene.groups.get(each.group, frozenset())
+    left = (view for view in scene.all if view.state == "exited 0" and view.steps_done > most)
+    done = tuple(view.rank for view in left if view.rank in members)
     if not done or not waiting or not all(_settled(view) for view in waiting):
         return "finished first: no rank has exited 0 while others wait for it"
     words = (
@@ -136,7 +144,8 @@ def _never_entered(scene: _Scene) -> Finding | str:
 def _by_stacks(scene: _Scene) -> Finding | str:
     known = [view for view in scene.living if view.probe is not None and (view.probe.stack or view.probe.recorder)]
     inside = [view for view in known if _in_collective(view)]
-    outside = tuple(view.rank for view in scene.living if view not in inside)
+    within = {view.rank for view in inside}
+    outside = tuple(view.rank for view in scene.living if view.rank not in within)
     if not outside or 2 * len(inside) <= len(scene.living):
         return "stacks: they do not show most ranks in a collective and a few outside"
     words = (
@@ -194,15 +203,25 @@ def _settled(view: RankView) -> bool:
 
 
 def _frozen(view: RankView, settings: CoreSettings) -> bool:
-    """Not one that waits in a collective, and not before its silence is longer than a section of its kind may be."""
+    """Not one that waits in a collective or in the kernel (I/O), not under a debugger, not before its silence is longer
+    than a section of its kind may be; and one that uses the CPU not while the job is starting."""
     probe = view.probe
-    if probe is None or not probe.stack or probe.in_collective:
+    if probe is None or not probe.stack or probe.in_collective or view.state != "running":
+        return False
+    if probe.busy and view.section in {START, FIRST_STEP}:
         return False
     return probe.frozen_s >= settings.frozen_stack_s and view.quiet_s > view.limit_s
 
 
 def _signature(each: Collective) -> tuple[str, str]:
-    return (each.operation, each.shape if each.operation in _SAME_SHAPE else "")
+    return (each.operation, _amount(each.shape) if each.operation in _SAME_SHAPE else "")
+
+
+def _amount(shape: str) -> str:
+    """Type and number of elements: [] and [1], [2,3] and [6] are summed all the same."""
+    kind, _, sizes = shape.partition("[")
+    numbers = [int(size) for size in sizes.rstrip("]").split(",") if size.strip().isdigit()]
+    return f"{kind} x {math.prod(numbers)}" if " " not in shape else shape
 
 
 def _who(by_rank: Mapping[int, Collective], kind: tuple[str, str]) -> list[int]:

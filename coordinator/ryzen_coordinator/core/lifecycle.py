@@ -16,7 +16,7 @@ def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
     thorough = member is None or len(job.members) <= _LOOK_AT_ONCE_NODES
     if job.phase == "restoring":
         _watch_start(cluster, job)
-    if job.phase in WORLD_UP and thorough:
+    if (job.phase in WORLD_UP or job.phase == "ending") and thorough:
         hang.look(cluster, job)
     if job.phase == "running" and thorough:
         growth.grow(cluster, job)

@@ -8,7 +8,8 @@ Agents report the counts at a few steps ("marks": the newest, the newest multipl
 report at different moments have some in common. Counts are compared by their growth since the last mark at which all
 agreed, never by themselves: a script may have its reasons for one more on rank 0 at the start. A difference at one
 mark alone proves nothing either (a barrier before the step's begin on one rank and after it on the others); one
-that has not gone by the next mark does.
+that has not gone by the next mark does, if it is of a minority that lags. One that is ahead has its reasons (rank 0
+that receives what the others send).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy.typing as npt
 STEPS_KEPT = 96
 """Steps of which counts are kept; the newest win."""
 
-AGREEMENTS = 2
-"""Marks at which all ranks must have agreed before a difference means anything."""
+AGREEMENTS = 3
+"""Marks to which all counts must have grown by the same before a difference means anything. A pipeline's sends and
+receives are counted too (on gloo), and differ from its first step on."""
 
 _UNKNOWN = -1
 Counts = npt.NDArray[np.int64]
@@ -62,6 +64,8 @@ class Marks:
     agreed: Counts | None = None
     agreements: int = 0
     even: bool = False
+    off: bool = False
+    offset: int | None = None
     suspected: Disagreement | None = None
     confirmed: Disagreement | None = None
 
@@ -71,6 +75,7 @@ class Marks:
         self.counts, self.missing = {}, {}
         self.agreed_step, self.agreed, self.agreements, self.even = -1, None, 0, False
         self.suspected = self.confirmed = None
+        self.off, self.offset = False, None
 
     @property
     def even_step(self) -> int | None:
@@ -86,9 +91,18 @@ class Marks:
             self.agreed_step, self.agreements, self.even = even_step, AGREEMENTS, True
             self.agreed = np.zeros(self.size, dtype=np.int64)
 
-    def observe(self, rank: int, marks: tuple[tuple[int, int], ...]) -> None:
-        """Take in what one rank's page says, and compare where that makes a step complete."""
-        if rank >= self.size:
+    def observe(self, rank: int, marks: tuple[tuple[int, int], ...], offset: int = 0) -> None:
+        """Take in what one rank's page says, and compare where that makes a step complete.
+
+        `offset`: the step's number less the steps done. Where it is not the same for all and for good (a loop an
+        epoch, each from 0; steps that are passed over), a number names more than one step, and nothing is compared.
+        """
+        if self.offset is None:
+            self.offset = offset
+        if self.off or rank >= self.size or offset != self.offset:
+            self.off = self.off or offset != self.offset
+            if self.off:
+                self.suspected = self.confirmed = None
             return
         for step, count in marks:
             if step <= self.agreed_step:
@@ -121,13 +135,16 @@ class Marks:
             return
         grown = counts - self.agreed
         if (grown == grown[0]).all():
-            self._agree(step, counts)
+            self._agree(step, counts, grew=bool(grown[0] > 0))
         elif self.agreements >= AGREEMENTS:
             self._disagree(step, grown)
+        else:  # not all do the same so far: begin again from here
+            self.agreements = 0
+            self._agree(step, counts)
 
-    def _agree(self, step: int, counts: Counts) -> None:
+    def _agree(self, step: int, counts: Counts, grew: bool = False) -> None:
         self.agreed_step, self.agreed = step, counts
-        self.agreements += 1
+        self.agreements += grew
         self.even = bool((counts == counts[0]).all())
         self.suspected = None
         for old in [each for each in self.counts if each <= step]:
@@ -135,10 +152,12 @@ class Marks:
 
     def _disagree(self, step: int, grown: Counts) -> None:
         found = _disagreement(self.agreed_step, step, grown)
+        if found.behind <= 0 or (not found.ranks and self.size > 2):
+            return  # one that does more, or no minority: none has skipped anything
         before = self.suspected
         if before is None or step < before.step:
             self.suspected = found
-        elif self.confirmed is None and step > before.step and found.ranks == before.ranks:
+        elif self.confirmed is None and (found.ranks, found.behind) == (before.ranks, before.behind):
             self.confirmed = before
 
 

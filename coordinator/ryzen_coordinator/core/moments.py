@@ -9,6 +9,9 @@ from ryzen_coordinator.core.evidence import Finding, RankMoment, RankView, Stack
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
 _STATES = {"T": "stopped", "t": "traced", "Z": "zombie", "D": "uninterruptible"}
+_GROUP_WHOLE = 4096
+"""So many of a group's ranks are told at most."""
+
 _RANKS_KEPT = 64
 _STACKS_KEPT = 8
 _STACK_RANKS_KEPT = 256
@@ -29,8 +32,9 @@ def groups(job: Job) -> dict[str, frozenset[int]]:
     """Global ranks of the process groups, as far as any node knows them."""
     known: dict[str, frozenset[int]] = {}
     for member in job.world_members():
-        for name, ranks in member.seen.groups:
-            known[name] = known.get(name, frozenset()) | frozenset(ranks)
+        for name, ranks in member.groups.items():
+            if name not in known:  # every member of a group tells of all of it; one too large to tell is everybody
+                known[name] = frozenset(range(len(job.table.alive)) if len(ranks) >= _GROUP_WHOLE else ranks)
     return known
 
 

@@ -41,6 +41,7 @@ class Sweep:
     """One look at all ranks: which are frozen for too long, and whether every rank is silent for too long."""
 
     frozen: tuple[int, ...]
+    looked: int
     all_silent: bool
     quiet_s: float
     limit_s: float
@@ -117,7 +118,7 @@ class ProgressTable:
         """
         looked = self.alive & self._on_live_nodes(silent_nodes)
         if not looked.any():
-            return Sweep((), False, 0.0, settings.gap_unknown_s)
+            return Sweep((), 0, False, 0.0, settings.gap_unknown_s)
         limits = np.array([gaps.limit_s(name, settings) for name in self.sections])
         limit = limits[self.section]
         frozen = looked & (now_s - self.changed_s > limit) & np.isfinite(self.frozen_since_s)
@@ -126,6 +127,7 @@ class ProgressTable:
         last = int(np.argmin(np.where(looked, now_s - self.changed_s, np.inf)))
         return Sweep(
             frozen=tuple(int(rank) for rank in np.flatnonzero(frozen)),
+            looked=int(looked.sum()),
             all_silent=bool((quiet > stalls[self.section])[looked].all()),
             quiet_s=float(now_s - self.changed_s[last]),
             limit_s=float(stalls[self.section[last]]),

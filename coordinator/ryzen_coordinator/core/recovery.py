@@ -168,12 +168,12 @@ def act_on_hang(
 def _on_desync(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     sure: Confidence = "certain" if suspicion.ranks else "unknown"
     verdict = Verdict("desync", suspicion.ranks, suspicion.nodes, reason=suspicion.evidence[0], confidence=sure)
-    if cluster.settings.desync_mode == "advise" or job.watched:
+    if cluster.settings.desync_mode == "advise" or job.watched or rollback.clean_step(job) is None:
         _advise_hang(cluster, job, suspicion, verdict)
         return
     incident = incidents.open_on(cluster, job, suspicion)
     moments.keep(cluster, incident, moments.views(cluster, job))
-    act_on_hang(cluster, job, incident, verdict, job.marks.agreed_step)
+    act_on_hang(cluster, job, incident, verdict, rollback.clean_step(job))
 
 
 def _advise_hang(cluster: Cluster, job: Job, suspicion: Suspicion, verdict: Verdict) -> None:

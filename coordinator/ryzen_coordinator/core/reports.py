@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ryzen_coordinator.core import ending, incidents, rollback, watched
 from ryzen_coordinator.core.events import Hello, JobKey, JobSeen, NodeGone, NodeReport
+from ryzen_coordinator.core.gaps import END
 from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.state import Cluster, Job, Member, Node, World
@@ -85,6 +86,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
     member.seen = seen
     if seen.stacks:
         member.stacks = dict(seen.stacks)
+    if seen.groups:
+        member.groups = dict(seen.groups)
     if member.torchrun_gone:
         job.unended.pop(node.name, None)
     member.heard_s = cluster.now_s
@@ -191,9 +194,10 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
     for rank in member.seen.ranks:
         if rank.generation == table.generation:
             table.observe(member.node, rank, cluster.now_s)
-            if rank.marks and job.marks.generation == rank.generation:
+            seen = rank.progress
+            if rank.marks and seen and seen.section != END and job.marks.generation == rank.generation:
                 known = job.marks.even_step is not None
-                job.marks.observe(rank.rank, rank.marks)
+                job.marks.observe(rank.rank, rank.marks, seen.step - seen.steps_done)
                 if not known and job.marks.even_step is not None:
                     cluster.durable[("job", job.record)] = None
             if rank.attached and not job.sends_progress:

@@ -9,6 +9,17 @@ from __future__ import annotations
 from ryzen_coordinator.core.events import JobSeen
 from ryzen_coordinator.core.state import Job, Taint
 
+STEPS_MAX = 2000
+"""A rollback over more steps is a person's to decide: marks are 64 steps apart, so an older one is from before a gap
+in what the coordinator has seen."""
+
+
+def clean_step(job: Job) -> int | None:
+    """The newest step at whose begin all ranks agreed, where that is known and not too long ago to go back to."""
+    if job.marks.agreed is None or not job.marks.agreements:
+        return None
+    return job.marks.agreed_step if (job.table.top_step() or 0) - job.marks.agreed_step <= STEPS_MAX else None
+
 
 def taint(job: Job, clean_step: int) -> None:
     """The ranks of the present generation have not agreed since `clean_step` began (that many steps are good)."""
@@ -17,8 +28,6 @@ def taint(job: Job, clean_step: int) -> None:
     job.taint = Taint(job.generation, clean, max(high, clean))
     if job.checkpoint_step is not None and job.checkpoint_step > clean:
         job.checkpoint_step = None
-    job.best_step = min(job.best_step, clean)
-    job.best_checkpoint = min(job.best_checkpoint, clean)
 
 
 def resume_at_most(job: Job) -> int | None:

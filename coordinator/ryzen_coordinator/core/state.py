@@ -68,6 +68,7 @@ class Member:
     silence_step: int | None = None
     network_incident: int | None = None
     stacks: dict[int, str] = field(default_factory=dict)
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def all_done(self, generation: int) -> bool:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""
@@ -135,6 +136,7 @@ class Hang:
     asked_s: float
     looked_s: float = 0.0
     told_s: float = 0.0
+    acted: bool = False
     finding: Finding | None = None
 
 

@@ -156,7 +156,7 @@ def desync_of(job: Job, incident: Incident, failures: list[Failure]) -> Finding 
         return None
     same = job.marks.generation == incident.generation
     apart = (job.marks.confirmed or job.marks.suspected) if same else None
-    if apart is not None:
+    if apart is not None and apart.ranks:
         return Finding("mismatch", apart.ranks, apart.words(), proof=True, desync=True)
     done = _ahead(job, incident, failures)
     if done:
@@ -187,7 +187,7 @@ def _ahead(job: Job, incident: Incident, failures: list[Failure]) -> tuple[int, 
 
 def _decide_desync(cluster: Cluster, job: Job, incident: Incident, apart: Finding) -> None:
     """The next world is announced already; it must not resume from what was saved since."""
-    clean = job.marks.agreed_step if job.marks.agreed is not None else None
+    clean = rollback.clean_step(job)
     if clean is not None:
         rollback.taint(job, clean)
         incident.resume_at_most = rollback.resume_at_most(job)

@@ -36,13 +36,17 @@ def wait_graph(living: Sequence[RankView], groups: Groups) -> Waits:
             if not each.done and each.operation not in POINT_TO_POINT:
                 waits.pending.setdefault(view.rank, []).append(each)
     answered = {view.rank for view in living if view.probe is not None and view.probe.recorder}
+    late: dict[tuple[str, int], set[int]] = {}  # of each collective, who has not entered it: the same for all that wait
     for rank, pending in waits.pending.items():
         pending.sort(key=lambda each: (each.group, each.sequence))
         missing: set[int] = set()
         for each in pending:
-            entered = waits.entered[each.group]
-            members = groups.get(each.group, frozenset(entered)) & answered
-            missing |= {member for member in members if entered.get(member, 0) < each.sequence}
+            key = (each.group, each.sequence)
+            if key not in late:
+                entered = waits.entered[each.group]
+                members = groups.get(each.group, frozenset(entered)) & answered
+                late[key] = {member for member in members if entered.get(member, 0) < each.sequence}
+            missing |= late[key]
         if missing:
             waits.on[rank] = missing - {rank}
     return waits
@@ -55,8 +59,9 @@ def knots(edges: Mapping[int, set[int]]) -> list[set[int]]:
         for target in targets:
             backward[target].add(rank)
     left, knots = set(edges), []
-    while left:
-        rank = min(left)
+    for rank in sorted(edges):
+        if rank not in left or not edges[rank] or not backward[rank]:
+            continue
         knot = _reached(edges, rank) & _reached(backward, rank) & left
         knot.add(rank)
         left -= knot
