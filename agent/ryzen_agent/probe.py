@@ -117,7 +117,11 @@ class Probe:
             self.busy = vitals.cpu_share(start, after, ended_s - since_s) > BUSY_CORES
 
     def _judge_frozen(self, stack: Stack | None, now: Vitals | None, at_s: float) -> None:
-        if stack is None or now is None:
+        if now is None:
+            return
+        if stack is None:  # no word on the stack; but what moves meanwhile must not be forgotten
+            if self._vitals is not None and vitals.moved(self._vitals, now):
+                self.stack = None
             return
         still = stack.holds_lock or not self.busy or self.in_collective  # NCCL waits by spinning, too
         same = self._vitals is not None and self.stack == stack and still

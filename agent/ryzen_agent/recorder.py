@@ -52,7 +52,14 @@ class Entry:
 
 async def read_trace(path: Path, pid: int, uid: int) -> list[Entry] | None:
     """What the recorder of process `pid` holds, oldest first; None where it does not answer (in time)."""
-    answer = await _ask(path, "fr_trace_json", pid, uid)
+    entries = await _trace(path, "fr_trace_json", pid, uid)
+    if entries == []:  # NCCL keeps a recorder of its own, as far as the torch that serves it has a word for that
+        entries = await _trace(path, "dump_nccl_trace_json", pid, uid) or []
+    return entries
+
+
+async def _trace(path: Path, handler: str, pid: int, uid: int) -> list[Entry] | None:
+    answer = await _ask(path, handler, pid, uid)
     if answer is None:
         return None
     return parse_trace(answer) if len(answer) < PARSE_HERE_BYTES else await asyncio.to_thread(parse_trace, answer)
@@ -90,7 +97,7 @@ def parse_groups(text: bytes) -> dict[str, tuple[int, ...]] | None:
     try:
         listed = json.loads(text).items()
         return {
-            str(name)[:NAME_CHARS]: tuple(rank for rank in ranks[:GROUP_RANKS_MAX] if _is_count(rank))
+            _line(name, NAME_CHARS): tuple(rank for rank in ranks[:GROUP_RANKS_MAX] if _is_count(rank))
             for name, ranks in list(listed)[:GROUPS_MAX]
             if isinstance(ranks, list)
         }
@@ -107,18 +114,26 @@ def telling(entries: list[Entry]) -> list[Entry]:
 
 def _entry(each: dict[str, Any]) -> Entry | None:
     try:
-        name = str(each["process_group"][0])[:NAME_CHARS]
-        apart = bool(each.get("is_p2p"))  # sends and receives are numbered by themselves
-        sequence = each["p2p_seq_id"] if apart else each["collective_seq_id"]
-        operation = str(each["profiling_name"]).rpartition(":")[2][:NAME_CHARS]
+        if each.get("is_p2p"):  # not done by every member, numbered by themselves: they say nothing of the others
+            return None
+        name = _line(each["process_group"][0], NAME_CHARS)
+        sequence = each["collective_seq_id"]
+        operation = _line(str(each["profiling_name"]).rpartition(":")[2], NAME_CHARS)
         types, sizes = each.get("input_dtypes", []), each.get("input_sizes", [])
-        shape = " ".join(f"{kind}{size}".replace(" ", "") for kind, size in zip(types, sizes, strict=False))
+        shape = _line(
+            " ".join(f"{kind}{size}".replace(" ", "") for kind, size in zip(types, sizes, strict=False)), SHAPE_CHARS
+        )
         done = bool(each.get("retired")) or each.get("state") == "completed"
     except (KeyError, IndexError, TypeError):
         return None
     if not _is_count(sequence):
         return None
-    return Entry(f"{name} (p2p)" if apart else name, sequence, operation, shape[:SHAPE_CHARS], done)
+    return Entry(name, sequence, operation, shape, done)
+
+
+def _line(value: object, length: int) -> str:
+    """One printable line: what a rank says may end up in a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in str(value)[:length])
 
 
 def _is_count(value: object) -> bool:

@@ -96,8 +96,9 @@ def observed_job(
     )
     _add_handler(message, job, phase)
     message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())
-    probes = [rank.probe for rank in job.newest() if rank.probe is not None]
-    message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
+    if stacks:  # as long as the stacks, and hardly ever another: they go together
+        probes = [rank.probe for rank in job.newest() if rank.probe is not None]
+        message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
         message.checkpoint_step, message.checkpoint_known = max(steps), True

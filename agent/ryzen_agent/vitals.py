@@ -2,11 +2,13 @@
 
     of the rank's process   bytes read and written by any of its threads (a save may run in a pool of threads)
     of its main thread      voluntary context switches, page faults
+    of its other threads    context switches and CPU time, but for those of torch, NCCL and CUDA
     of each process below   bytes read and written, page faults, CPU time, many context switches
 
-CPU time of the rank itself is no sign of life: code that spins for ever uses it too. Nor are switches of its other
-threads: those of gloo, NCCL and the worker server wake up by themselves. Processes below it (data loader workers,
-an evaluation that the script waits for) are seen from outside only, so their CPU time has to do.
+CPU time of the main thread itself is no sign of life: code that spins for ever uses it too. Nor is anything of the
+threads that libraries keep: NCCL's watchdog wakes up by itself. A thread of the script's own may do the work that the
+main thread waits for: a download, whose bytes /proc does not count, or an evaluation in a pool. Processes below the
+rank (data loader workers, an evaluation that the script waits for) are seen from outside only: CPU time has to do.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ POLL_SWITCHES = 3
 """Context switches between two looks that a poll loop alone does not make. Data loader workers, and a main process
 that waits for them, wake every 5 s (MP_STATUS_CHECK_INTERVAL of torch.utils.data) though nothing happens."""
 
-DESCENDANTS_MAX = 256
+THREADS_CPU_TICKS = 5
+"""CPU time of the other threads between two looks, in ticks of 10 ms."""
+
+_LIBRARY_THREADS = (b"pt_", b"cuda", b"nccl", b"NCCL", b"gloo", b"iou-")
+"""How the names of threads begin that a library keeps for itself. Python's own carry the program's name."""
+
+DESCENDANTS_MAX, THREADS_MAX = 256, 1024
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -55,6 +63,7 @@ class Vitals:
     own: Counters
     below: dict[int, Counters] = field(default_factory=dict)
     wait_channel: str = ""
+    threads: dict[int, tuple[int, int]] = field(default_factory=dict)  # switches, CPU ticks
 
 
 def moved(before: Vitals, after: Vitals, polls: bool = False) -> bool:
@@ -63,6 +72,7 @@ def moved(before: Vitals, after: Vitals, polls: bool = False) -> bool:
     return (
         before.below.keys() != after.below.keys()
         or _moved(before.own, after.own, POLL_SWITCHES if polls else 1)
+        or _threads_moved(before.threads, after.threads)
         or any(_child_moved(each, after.below[pid]) for pid, each in before.below.items())
     )
 
@@ -86,11 +96,11 @@ def read(pid: int) -> Vitals:
         channel = Path(f"/proc/{pid}/wchan").read_text(errors="replace").strip()
     except OSError:
         channel = ""
-    return Vitals(_counters(pid), below, "" if channel == "0" else channel)
+    return Vitals(_counters(pid), below, "" if channel == "0" else channel, _threads(pid))
 
 
 def parse_io(text: bytes) -> int:
-    """/proc/PID/io: bytes that went through read and write calls, sockets and pipes included."""
+    """/proc/PID/io: bytes that went through read and write calls; those of send and recv are not counted."""
     values = dict(line.split(b": ") for line in text.splitlines())
     return int(values[b"rchar"]) + int(values[b"wchar"])
 
@@ -128,6 +138,30 @@ def _moved(before: Counters, after: Counters, switches: int) -> bool:
         or after.minor_faults - before.minor_faults >= MINOR_FAULTS
         or after.switches - before.switches >= switches
     )
+
+
+def _threads_moved(before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]) -> bool:
+    both = before.keys() & after.keys()
+    ticks = sum(after[thread][1] - before[thread][1] for thread in both)
+    return ticks >= THREADS_CPU_TICKS or any(after[thread][0] != before[thread][0] for thread in both)
+
+
+def _threads(pid: int) -> dict[int, tuple[int, int]]:
+    """Of every thread but the main one and those that a library keeps for itself."""
+    found = {}
+    try:
+        tasks = [int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()][:THREADS_MAX]
+    except OSError:
+        return {}
+    for task in tasks:
+        folder = Path(f"/proc/{pid}/task/{task}")
+        try:
+            if task != pid and not (folder / "comm").read_bytes().startswith(_LIBRARY_THREADS):
+                switches = parse_switches((folder / "status").read_bytes())
+                found[task] = switches, parse_cpu_ticks((folder / "stat").read_bytes())
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile
+    return found
 
 
 def _child_moved(before: Counters, after: Counters) -> bool:

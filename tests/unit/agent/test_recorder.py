@@ -42,10 +42,13 @@ def test_an_entry_says_what_was_begun_and_whether_it_is_done() -> None:
     assert parse_trace(trace(nccl)) == [Entry("0", 3, "_all_gather_base", "Half[2,3] Int[4]", done=True)]
 
 
-def test_sends_and_receives_are_counted_apart() -> None:
+def test_sends_and_receives_say_nothing_of_the_other_ranks() -> None:
     sent = entry(7, is_p2p=True, p2p_seq_id=3, profiling_name="nccl:send 0->1")
-    (found,) = parse_trace(trace(sent)) or []
-    assert (found.group, found.sequence) == ("0 (p2p)", 3)
+    assert parse_trace(trace(sent)) == []
+
+
+def test_no_name_of_a_rank_can_break_a_message_or_a_terminal() -> None:
+    assert parse_groups(b'{"\\ud800\\u001b": [0]}') == {"??": (0,)}
 
 
 def test_what_is_no_entry_is_passed_over() -> None:

@@ -98,3 +98,10 @@ def test_a_process_that_is_gone_is_said_to_be() -> None:
     ended.wait()
     with pytest.raises(ProcessLookupError):
         vitals.read(ended.pid)
+
+
+def test_a_thread_that_works_while_the_main_thread_waits_for_it_is_a_sign_of_life() -> None:
+    still = Vitals(BASE, threads={8: (5, 20)})
+    assert not vitals.moved(still, Vitals(BASE, threads={8: (5, 21), 9: (1, 1)}))
+    assert vitals.moved(still, Vitals(BASE, threads={8: (6, 20)})), "it has waited for something, and it came"
+    assert vitals.moved(still, Vitals(BASE, threads={8: (5, 60)})), "it computes"
