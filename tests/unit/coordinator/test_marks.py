@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from ryzen_coordinator.core.marks import STEPS_KEPT, Marks
 
-
 GOOD = {step: [2 * step] * 4 for step in (8, 16, 24, 32)}
 """Marks at which all four ranks agree, as many as it takes."""
 
