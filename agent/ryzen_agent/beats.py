@@ -28,6 +28,9 @@ PAUSE = "(pause) "
 END_SECTION = "(end)"
 """What a page names after the last step."""
 
+LEARN_FROM_STEP = 2
+"""The first step of a generation has a figure of its own."""
+
 WINDOW_S = 1800.0
 WINDOW_STEPS = 2000
 
@@ -127,6 +130,17 @@ class PageTrack:
                 self.checkpoint_step = event.step
                 news = True
         return news
+
+    def learn_sections(self, gaps: Gaps, now_ns: int) -> None:
+        """Sections that are over too soon to be seen from outside are known by what the newest step spent in them.
+
+        It is no less than the longest silence there, and where a rank enters one often not much more than all of it.
+        """
+        if self.progress is None or self._tainted or self.progress.steps_done < LEARN_FROM_STEP:
+            return
+        for name, seconds in self.reader.spent(self.progress).items():
+            if not name.startswith(PAUSE):
+                gaps.add(name, seconds, now_ns / 1e9)
 
     def _count(self, last: Progress | None, progress: Progress, now_ns: int, last_look_ns: int, gaps: Gaps) -> None:
         now_s = now_ns / 1e9

@@ -139,7 +139,9 @@ class Job:
             news |= self._look_at_page(rank, now_ns, halted)
         if thorough:
             for rank in alive:
-                news |= rank.page is not None and rank.page.look_at_events()
+                if rank.page is not None:
+                    news |= rank.page.look_at_events()
+                    rank.page.learn_sections(self.gaps, now_ns)
                 if rank.oom is not None:
                     rank.oom.look()
         self.scanned_ns = now_ns

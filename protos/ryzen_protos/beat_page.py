@@ -263,6 +263,18 @@ class BeatReader:
                 return StepMark(step, values[4])
         return None
 
+    def spent(self, progress: Progress) -> dict[str, float]:
+        """Seconds that the newest finished step spent in each of the sections that the ring has room for."""
+        count = progress.steps_done - 1
+        if count < 0:
+            return {}
+        values = _checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
+        if values is None or values[-1] != count:
+            return {}
+        seconds = values[-1 - RING_SECTIONS : -1]
+        names = ((self._section(index), each) for index, each in enumerate(seconds))
+        return {name: each for name, each in names if name is not None and each > 0 and math.isfinite(each)}
+
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
         found = [RareEvent(*each[:4]) for each in self._ring(_EVENT, _EVENTS_AT, EVENTS, _EVENT_BYTES)]

@@ -196,3 +196,14 @@ def test_a_declared_pause_is_no_silence_of_another_section(page: BeatWriter, tmp
         beat(page, at_s * S, section)
         look(seen, at_s * S, (at_s - 1) * S, gaps, halted=False)
     assert gaps.longest() == {"forward": 1.0, "(pause) evaluation": 600.0}
+
+
+def test_a_section_too_short_to_be_seen_is_known_by_what_a_step_spent_in_it(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    page.section_index("data")
+    for step in range(3):
+        page.step_done(step, 1 * S, 1 * S, 0, 0, 0.0, [0.5, 0.002, 0, 0, 0, 0, 0, 0])
+    page.progress(3, 3, 0, 4 * S, 4 * S)
+    look(seen, 4 * S, 3 * S, gaps, halted=False)
+    seen.learn_sections(gaps, 4 * S)
+    assert gaps.longest() == {"": 0.5, "data": pytest.approx(0.002)}
