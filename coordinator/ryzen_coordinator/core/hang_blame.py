@@ -68,10 +68,9 @@ def blame(views: Sequence[RankView], groups: Groups, settings: CoreSettings) -> 
 def _finished_first(scene: _Scene) -> Finding | str:
     waiting = [view for view in scene.living if _in_collective(view)]
     most = max((view.steps_done for view in waiting), default=0)
-    members: set[int] = set()
-    for view in waiting:  # a rank that has left is only missed by a group that it belongs to
-        for each in scene.waits.pending.get(view.rank, ()):
-            members |= scene.groups.get(each.group, frozenset())
+    # A rank that has left is only missed by a group that it belongs to.
+    names = {each.group for view in waiting for each in scene.waits.pending.get(view.rank, ())}
+    members = frozenset().union(*(scene.groups.get(name, frozenset()) for name in names))
     left = (view for view in scene.all if view.state == "exited 0" and view.steps_done > most)
     done = tuple(view.rank for view in left if view.rank in members)
     if not done or not waiting or not all(_settled(view) for view in waiting):

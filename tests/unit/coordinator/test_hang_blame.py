@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
+import pstats
 from dataclasses import replace
 
 from hypothesis import given
@@ -167,3 +169,43 @@ def test_whatever_is_seen_only_still_or_contradicting_ranks_are_proven_guilty(vi
         assert probe is not None
         assert probe.frozen_s >= SETTLED_S
     assert len(finding.ranks) * 2 <= max(2, len(views))
+
+
+def test_a_rank_in_the_kernels_hands_or_under_a_debugger_is_not_frozen() -> None:
+    for state in ("uninterruptible", "traced"):
+        stuck = replace(elsewhere(0, frozen_s=100.0), state=state)
+        assert not found(stuck, waiting(1), waiting(2), waiting(3)).proof, state
+
+
+def test_a_long_call_while_the_job_starts_is_no_proof_however_still_its_stack_is() -> None:
+    starting = replace(elsewhere(0, frozen_s=300.0, busy=True), section="(start)", quiet_s=400.0)
+    assert not found(starting, waiting(1), waiting(2), waiting(3)).proof
+    assert found(replace(starting, section="forward"), waiting(1), waiting(2), waiting(3)).proof
+
+
+def test_sizes_that_sum_the_same_are_no_mismatch() -> None:
+    scalar = Collective("0", 10, "all_reduce", "Float[]")
+    one = Collective("0", 10, "all_reduce", "Float[1]")
+    assert found(waiting(0, scalar), waiting(1, one), waiting(2, one), waiting(3, one)).rule == "all entered"
+
+
+def test_a_rank_that_left_is_not_missed_by_a_group_that_it_does_not_belong_to() -> None:
+    gone = RankView(3, "node-1", 20, "", 40.0, 1.5, state="exited 0", steps_done=20)
+    alone = [waiting(rank, Collective("7", 2, "barrier")) for rank in (0, 1)]
+    views = [replace(view, steps_done=19) for view in alone] + [gone]
+    groups = {**WORLD, "7": frozenset({0, 1})}
+    assert not blame(views, groups, SETTINGS).desync
+    assert blame(views, {**WORLD, "7": frozenset({0, 1, 3})}, SETTINGS).desync
+
+
+def test_blame_over_thousands_of_ranks_looks_at_each_a_few_times() -> None:
+    """A count, not a time: sixteen times the ranks may not cost two hundred times the work."""
+
+    def calls(ranks: int) -> int:
+        groups = {"0": frozenset(range(ranks))}
+        views = [waiting(rank) for rank in range(ranks - 1)] + [elsewhere(ranks - 1)]
+        profile = cProfile.Profile()
+        profile.runcall(blame, views, groups, SETTINGS)
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    assert calls(1600) < 40 * calls(100)
