@@ -27,6 +27,7 @@ from ryzen_coordinator.core.state import Cluster, Hang, Incident, Job
 EVER_FACTOR = 3.0
 _OF_DESYNC = frozenset({"finished first", "mismatch", "cycle"})
 _OF_STILLNESS = frozenset({"never entered", "stacks", "least progress"})
+_NOT_AGAIN = "a restart has not helped at this step, so it is not repeated: a person must look"
 _LOOK_EVERY_S = 0.25
 _LOOK_EVERY_LARGE_S = 2.0
 _LARGE = 4096
@@ -103,28 +104,25 @@ def _look_into(cluster: Cluster, job: Job, hang: Hang) -> None:
         job.floor_step = hang.step if finding.rule in _OF_STILLNESS else job.floor_step
         _act(cluster, job, hang, finding, views)
         return
-    if stood_s >= limit_s and not again and not _goes_on(job, views, cluster.settings.frozen_stack_s):
+    spared = _NOT_AGAIN if again else _spared(job, views, cluster.settings.frozen_stack_s)
+    if stood_s >= limit_s and not spared:
         job.floor_step = hang.step
         words = f"{finding.words}; nothing has moved the job for {stood_s:.0f} s, its floor is {limit_s:.0f} s"
         _act(cluster, job, hang, Finding(finding.rule, finding.ranks, words, considered=finding.considered), views)
     elif stood_s >= cluster.settings.advise_s:
-        why = (
-            "a restart has not helped at this step, so it is not repeated: a person must look"
-            if again
-            else f"not enough to act on; without a sign of life the job is restarted at {limit_s:.0f} s"
-        )
+        why = spared or f"not enough to act on; without a sign of life the job is restarted at {limit_s:.0f} s"
         _advise(cluster, job, hang, f"{finding.words}; {why}", views, news)
 
 
-def _goes_on(job: Job, views: list[RankView], still_s: float) -> bool:
-    """The job is starting and something in it moves, or it is at its end and some ranks are done: no floor for that.
+def _spared(job: Job, views: list[RankView], still_s: float) -> str:
+    """Why the floor does not hold for this stall; "" where it does.
 
     A checkpoint's load, an index, a compilation, a last evaluation have no measure yet, or never again.
     """
     if any(view.state == "exited 0" for view in views):
-        return True
-    starting = job.table.top_steps_done() == 0
-    return starting and any(view.probe is not None and view.probe.frozen_s < still_s for view in views)
+        return "some ranks are done: the others may take their time"
+    moving = any(view.probe is not None and view.probe.frozen_s < still_s for view in views)
+    return "the job is starting, and something in it moves" if moving and not job.table.top_steps_done() else ""
 
 
 def _found(cluster: Cluster, job: Job, views: list[RankView]) -> Finding:
