@@ -70,7 +70,7 @@ class Gaps:
     def stall_limit_s(self, section: str, settings: CoreSettings) -> float:
         """The same for a whole job that stands still: starting takes far longer on a busy machine or a cold cache."""
         if section == END:
-            return math.inf
+            return settings.stall_floor_s  # a word about it then, no more (hang.py)
         limit = self.limit_s(section, settings)
         return max(limit, settings.gap_unknown_s) if section == START else limit
 

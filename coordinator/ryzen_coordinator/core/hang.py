@@ -21,6 +21,7 @@ from ryzen_coordinator.core.blame import Confidence, Verdict
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.evidence import Finding, RankView
+from ryzen_coordinator.core.gaps import END
 from ryzen_coordinator.core.progress import Sweep
 from ryzen_coordinator.core.state import Cluster, Hang, Incident, Job
 
@@ -119,6 +120,8 @@ def _spared(job: Job, views: list[RankView], still_s: float) -> str:
 
     A checkpoint's load, an index, a compilation, a last evaluation have no measure yet, or never again.
     """
+    if any(view.section == END for view in views):
+        return "the loop is over: how long the end takes is left to the ranks"
     if any(view.state == "exited 0" for view in views):
         return "some ranks are done: the others may take their time"
     moving = any(view.probe is not None and view.probe.frozen_s < still_s for view in views)
