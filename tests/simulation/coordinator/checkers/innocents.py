@@ -43,5 +43,6 @@ class Innocents(Checker):
         ranks = [r for r in verdict["ranks"] if r not in self.ranks[generation] and owner.get(r) not in whole]
         # A node that cannot be heard in mid-recovery is as good as lost, whatever cut it off.
         nodes = set(verdict["nodes"]) - self.nodes if verdict["fault_class"] != "node_lost" else set()
-        if ranks or nodes:
+        most_struck = 2 * len(self.ranks[generation]) > len(owner)  # then the rest is the odd one out
+        if (ranks or nodes) and not most_struck:
             self.broke(f"{verdict['fault_class']} names {ranks} {sorted(nodes)}: {verdict['reason']}")
