@@ -101,7 +101,8 @@ class Core:
         if member is None:
             reports.note_silences(cluster, job)
         recovery.detect(cluster, job, member)
-        recovery.judge(cluster, job)
+        if member is None or len(job.members) <= _LOOK_AT_ONCE_NODES:
+            recovery.judge(cluster, job)
         awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING
         if awaited and (member is None or len(job.members) <= _LOOK_AT_ONCE_NODES or self._last_missing(job, member)):
             membership.recover(cluster, job)

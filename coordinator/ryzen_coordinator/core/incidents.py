@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.blame import Failure, Verdict, Weight, weigh
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
@@ -32,6 +32,7 @@ _STAGES = (
     ("first_step", "stepping", "stepped"),
 )
 _KEPT = 1000
+_FAILURES_KEPT = 64
 _RECOVERY_MARKS = ("announced", "stopped", "formed", "started", "stepping", "stepped")
 
 
@@ -88,6 +89,8 @@ def share_marks(cluster: Cluster, job: Job, incident: Incident) -> None:
 def add_failure(incident: Incident, failure: Failure) -> bool:
     """Take in a rank's end, or what is newly known of it. True if that changed anything."""
     known = incident.failures.get(failure.rank)
+    if known is None and len(incident.failures) >= _FAILURES_KEPT and weigh(failure) >= Weight.CONSEQUENCE:
+        return False  # of thousands that die of the first one, one more tells nothing
     if known is not None:
         # The stamp of an exception comes first, the exit code a second later: keep the earlier time and all words.
         failure = replace(
