@@ -33,10 +33,8 @@ class RankView:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`ranks`: whom to look at, empty where nothing separates; `proof`: enough to act on; `considered`: the rest.
-
-    `standing`: what makes it a proof must have stood for as long as this says, in words.
-    """
+    """`ranks`: whom to look at, empty where nothing separates; `proof`: enough to act on; `desync`: the ranks do not do
+    the same collectives any more; `considered`: the rules that came before, and why they did not speak."""
 
     rule: Rule
     ranks: tuple[int, ...]

@@ -34,7 +34,7 @@ Counts = npt.NDArray[np.int64]
 class Disagreement:
     """`clean_step`: the newest step at whose begin all ranks agreed; `step`: the first at whose begin they did not.
 
-    `ranks`: the minority, empty where there is none; `behind`: by how many collectives it lags (negative: is ahead).
+    `ranks`: the minority, empty where there is none; `behind`: by how many collectives it lags.
     """
 
     clean_step: int
@@ -43,13 +43,10 @@ class Disagreement:
     behind: int
 
     def words(self) -> str:
-        who = f"rank {', '.join(map(str, self.ranks))}" if self.ranks else "some ranks"
-        what = "behind" if self.behind > 0 else "ahead"
-        often = f"{abs(self.behind)} collective{'s' if abs(self.behind) != 1 else ''}"
-        return (
-            f"{who} {'is' if len(self.ranks) == 1 else 'are'} {often} {what} of the other ranks at step {self.step}; "
-            f"all agreed at step {self.clean_step}"
-        )
+        who = f"rank {', '.join(map(str, self.ranks))}" if self.ranks else "one of the ranks"
+        often = f"{self.behind} collective{'s' if self.behind != 1 else ''}"
+        verb = "are" if len(self.ranks) > 1 else "is"
+        return f"{who} {verb} {often} behind the others at step {self.step}; all agreed at step {self.clean_step}"
 
 
 @dataclass(slots=True)

@@ -187,7 +187,7 @@ class Job:
     asked_to_grow_s: float = 0.0
     question: Question | None = None
     reported_pids: set[int] = field(default_factory=set)
-    advised: tuple[int, ...] = ()
+    advised: tuple[int, ...] | None = None
     hang: Hang | None = None
     advice: int | None = None
     floor_step: int | None = None
