@@ -94,7 +94,10 @@ class Upstream:
                     await self._attempt()
 
     async def leave(self, reason: str, deadline_s: float) -> None:
-        """Say goodbye, within `deadline_s`."""
+        """Say goodbye and wait until the coordinator has ended the stream, but not beyond `deadline_s`.
+
+        Ended from here, the stream could take the goodbye with it: what a server has not yet read is dropped.
+        """
         self._leaving = reason
         if self.connected:
             self._dirty.set()
@@ -135,6 +138,8 @@ class Upstream:
                 both[1].result()
             return answered
         finally:
+            if self._leaving is not None:
+                self._left.set()
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
@@ -157,15 +162,15 @@ class Upstream:
             self._dirty.clear()
             update = self._node.update(first)
             first = False
-            if self._leaving is not None:
-                update.goodbye.reason = self._leaving
+            leaving = self._leaving  # it may be asked for while the message is being written
+            if leaving is not None:
+                update.goodbye.reason = leaving
             try:
                 await call.write(update)
             except asyncio.InvalidStateError:
                 return  # the stream has ended; the reader knows why
-            if self._leaving is not None:
+            if leaving is not None:
                 await call.done_writing()
-                self._left.set()
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._refresh_s):
