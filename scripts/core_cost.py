@@ -19,6 +19,8 @@ from ryzen_coordinator.core.gaps import Gaps
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.server import convert
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
 
 SECTIONS = ("forward", "backward", "optimizer", "")
@@ -101,13 +103,19 @@ def update(node: int, second: int) -> pb.NodeUpdate:
         gaps=[pb.SectionGap(section=name, longest_s=0.4) for name in SECTIONS] if node % 10 == second % 10 else [],
     )  # fmt: skip
     for local in range(RANKS):
-        progress = pb.Progress(step=10 + second, section="backward", quiet_s=0.05, steps_done=10 + second, loss=2.5)
         job.ranks.add(
             rank=node * RANKS + local, local_rank=local, pid=100 + local, generation=1, life=pb.ObservedRank.ALIVE,
-            process_state="R", attached=True, progress=progress,
-            marks=[value for step in (64, 72, 74 + second) for value in (step + second, 12 * (step + second))],
+            process_state="R", attached=True,
         )  # fmt: skip
+    job.beats.CopyFrom(beat_columns.pack([record(second)] * RANKS))
     return message
+
+
+def record(second: int) -> Record:
+    """What one of its ranks says."""
+    steps = (64, 72, 74 + second)
+    marks = tuple(value for step in steps for value in (step + second, 12 * (step + second)))
+    return Record(10 + second, "backward", 0.05, 0.05, 10 + second, loss=2.5, marks=marks)
 
 
 def timed_ms(call: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core_cost import NODES, RANKS, steady_core, timed_ms, update  # type: ignore[import-not-found]  # beside this file
+from core_cost import NODES, RANKS, record, steady_core, timed_ms, update  # type: ignore[import-not-found]  # beside this file
 
 from ryzen_coordinator.core import snapshot
 from ryzen_coordinator.core.core import Core
@@ -25,6 +25,7 @@ from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.inputs.entries import Call, Update
 from ryzen_coordinator.inputs.writer import WAITING_MAX, InputLog, segments
 from ryzen_coordinator.settings import REPLAY_BYTES
+from ryzen_protos import beat_columns
 
 SECONDS, TICKS = 7, 20
 
@@ -90,10 +91,12 @@ def segment_begins(core: Core) -> dict[str, float]:
 
 def _call(node: int, second: int) -> Call:
     message = update(node, second)
-    for rank in message.jobs[0].ranks:  # what differs from rank to rank in a real one
-        rank.progress.quiet_s = (node * 7919 + rank.rank * 104729 + second * 31) % 1000 / 1e4
-        rank.progress.step_age_s = rank.progress.quiet_s * 1.37 + 0.01
-        rank.progress.loss = 2.5 + rank.progress.quiet_s / 3
+    rows = []
+    for rank in range(node * RANKS, (node + 1) * RANKS):  # what differs from rank to rank in a real one
+        quiet_s = (node * 7919 + rank * 104729 + second * 31) % 1000 / 1e4
+        age_s, loss = quiet_s * 1.37 + 0.01, 2.5 + quiet_s / 3
+        rows.append(record(second)._replace(quiet_s=quiet_s, step_age_s=age_s, loss=loss))
+    message.jobs[0].beats.CopyFrom(beat_columns.pack(rows))
     cause = Update(f"node-{node}", node + 1, message, (10 + second) * 10**9 + node * 487_963)
     return Call(10.0 + second + node / 2100, cause, [])
 

@@ -9,7 +9,8 @@ from ryzen_agent.decision import Phase
 from ryzen_agent.job import Job
 from ryzen_agent.probe import Probe, groups_of
 from ryzen_agent.rank import Rank
-from ryzen_protos import beat_page
+from ryzen_protos import beat_columns, beat_page
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2
 
 ERROR_TYPE_CHARS = 64
@@ -84,11 +85,13 @@ def observed_job(
     """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`: the texts
     that are due."""
     phase = job.phase(now_s)
+    ranks = job.newest()
     message = node_pb2.ObservedJob(
         run_id=job.run_id,
         user=job.user,
         handler=_HANDLER[phase],
-        ranks=[observed_rank(rank, now_s) for rank in job.newest()],
+        ranks=[observed_rank(rank, now_s) for rank in ranks],
+        beats=beat_columns.pack([_record(rank, now_s) for rank in ranks]),
         old_ranks_alive=job.old_alive(desired_generation),
         gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in gaps.items()],
         torchrun_pid=job.torchrun_pid,
@@ -97,7 +100,7 @@ def observed_job(
     _add_handler(message, job, phase)
     message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())
     if stacks:  # as long as the stacks, and hardly ever another: they go together
-        probes = [rank.probe for rank in job.newest() if rank.probe is not None]
+        probes = [rank.probe for rank in ranks if rank.probe is not None]
         message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
@@ -126,8 +129,6 @@ def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:
     if (error := rank.told_error) is not None:
         message.error_type = error[0][:ERROR_TYPE_CHARS]
         message.error_message = error[1].partition("\n")[0][:ERROR_MESSAGE_CHARS]
-    if rank.page is not None:
-        _add_page(message, rank, now_s)
     if rank.probe is not None and rank.probe.samples:
         message.probe.CopyFrom(_probe(rank.probe, now_s))
     return message
@@ -171,23 +172,21 @@ def _add_handler(message: node_pb2.ObservedJob, job: Job, phase: Phase) -> None:
         message.store.CopyFrom(handler.store)
 
 
-def _add_page(message: node_pb2.ObservedRank, rank: Rank, now_s: float) -> None:
+def _record(rank: Rank, now_s: float) -> Record | None:
+    """What its page says now; None where it has none, or nothing in it yet."""
     page = rank.page
-    assert page is not None  # noqa: S101 - the caller looked
+    if page is None or page.progress is None:
+        return None
     progress = page.progress
-    if progress is None:
-        return
-    message.progress.CopyFrom(
-        node_pb2.Progress(
-            step=progress.step,
-            section=progress.section,
-            quiet_s=max(now_s - page.changed_ns / 1e9, 0.0),
-            step_age_s=max(now_s - progress.step_started_ns / 1e9, 0.0),
-            tokens=progress.tokens,
-            loss=beat_page.finite_or_none(progress.loss),
-            grad_norm=beat_page.finite_or_none(progress.grad_norm),
-            steps_done=progress.steps_done,
-        )
-    )
     marks = page.reader.marks(progress, MARKS if rank.probe is not None else 0)
-    message.marks.extend(value for mark in marks for value in (mark.step, mark.collectives))
+    return Record(
+        step=progress.step,
+        section=progress.section,
+        quiet_s=max(now_s - page.changed_ns / 1e9, 0.0),
+        step_age_s=max(now_s - progress.step_started_ns / 1e9, 0.0),
+        steps_done=progress.steps_done,
+        tokens=progress.tokens,
+        loss=beat_page.finite_or_none(progress.loss),
+        grad_norm=beat_page.finite_or_none(progress.grad_norm),
+        marks=tuple(value for mark in marks for value in (mark.step, mark.collectives)),
+    )

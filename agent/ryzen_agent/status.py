@@ -9,7 +9,8 @@ from pathlib import Path
 import grpc
 from google.protobuf import json_format
 
-from ryzen_protos import run_dir
+from ryzen_protos import beat_columns, run_dir
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import local_pb2, local_pb2_grpc, node_pb2
 
 UNREACHABLE_EXIT_CODE = 1
@@ -76,11 +77,11 @@ def _job_lines(job: node_pb2.ObservedJob, desired: node_pb2.DesiredJob | None) -
         yield "  no rendezvous handler of ours: watched only"
     if desired is not None and desired.reason:
         yield f"  {desired.reason}"
-    for rank in job.ranks:
-        yield f"  rank {rank.rank:<5} pid {rank.pid:<8} {_life(rank)}"
+    for rank, record in zip(job.ranks, beat_columns.unpack(job.beats, len(job.ranks)), strict=True):
+        yield f"  rank {rank.rank:<5} pid {rank.pid:<8} {_life(rank, record)}"
 
 
-def _life(rank: node_pb2.ObservedRank) -> str:
+def _life(rank: node_pb2.ObservedRank, record: Record | None) -> str:
     if rank.life == node_pb2.ObservedRank.EXITED:
         code = f"exit code {rank.exit_code}" if rank.HasField("exit_code") else "exit code unknown"
         by_us = ", killed by the agent" if rank.killed_by_agent else ""
@@ -89,9 +90,10 @@ def _life(rank: node_pb2.ObservedRank) -> str:
         return f"failing: {_error(rank)}"
     if not rank.attached:
         return f"{rank.process_state}, sends no progress"
-    progress = rank.progress
-    where = f" in {progress.section}" if progress.section else ""
-    return f"{rank.process_state}, step {progress.step}{where}, quiet for {progress.quiet_s:.1f} s"
+    if record is None:
+        return f"{rank.process_state}, no step yet"
+    where = f" in {record.section}" if record.section else ""
+    return f"{rank.process_state}, step {record.step}{where}, quiet for {record.quiet_s:.1f} s"
 
 
 def _error(rank: node_pb2.ObservedRank) -> str:

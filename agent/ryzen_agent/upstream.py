@@ -43,6 +43,7 @@ _CHANNEL = [
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.bdp_probe", 0),
 ]
 
 _WAIT = wait_exponential(multiplier=RETRY_S_MIN, max=RETRY_S_MAX * 0.8) + wait_random(0, RETRY_S_MAX * 0.2)

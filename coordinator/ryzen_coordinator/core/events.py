@@ -53,9 +53,10 @@ class Probe(NamedTuple):
 
 
 class RankSeen(NamedTuple):
-    """One rank process. `exit_code` is negative for a signal and None where it could not be read.
+    """One rank process: first what hardly ever changes, then what its page says.
 
-    `marks`: (step, collectives begun on the default group when that step began), a few of the newest.
+    `exit_code` is negative for a signal and None where it could not be read. `marks`: (step, collectives begun on the
+    default group when that step began), a few of the newest.
     """
 
     rank: int
@@ -71,10 +72,10 @@ class RankSeen(NamedTuple):
     error_type: str = ""
     error_message: str = ""
     attached: bool = False
-    progress: ProgressSeen | None = None
     oom_killed: bool = False
-    marks: tuple[tuple[int, int], ...] = ()
     probe: Probe | None = None
+    progress: ProgressSeen | None = None
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
             shape.ranks_per_node,
             tuple(shape.options.items()) if shape.options else (),
         ),
-        ranks=tuple(_rank(rank) for rank in message.ranks if rank.rank < RANKS_MAX),
+        ranks=_ranks(message),
         old_ranks_alive=message.old_ranks_alive,
         gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX])
         if message.gaps
@@ -129,7 +129,49 @@ def _members(group: pb.Group) -> tuple[int, ...]:
     return tuple(rank for rank in group.ranks[:GROUP_RANKS_MAX] if rank < RANKS_MAX)
 
 
-def _rank(message: pb.ObservedRank) -> RankSeen:
+def _ranks(message: pb.ObservedJob) -> tuple[RankSeen, ...]:
+    """Each rank with its row of the columns; none has one where they are not as long as there are ranks."""
+    processes = [_process(rank) for rank in message.ranks]
+    if max((each.rank for each in processes), default=0) >= RANKS_MAX:
+        return tuple(each for each in processes if each.rank < RANKS_MAX)
+    beats = message.beats
+    columns = (beats.section, beats.step, beats.quiet_s, beats.step_age_s, beats.steps_done)
+    if not processes or any(len(column) != len(processes) for column in columns):
+        return tuple(processes)
+    names = [_line(name, 64) for name in beats.sections[:SECTIONS_MAX]]
+    marks = _marks(beats)
+    rows = zip(
+        beats.section,
+        _counts(beats.step),
+        _durations(beats.quiet_s),
+        _durations(beats.step_age_s),
+        _counts(beats.steps_done),
+        strict=True,
+    )
+    progress = [
+        ProgressSeen(step, names[section - 1], quiet_s, step_age_s, done) if 0 < section <= len(names) else None
+        for section, step, quiet_s, step_age_s, done in rows
+    ]
+    return tuple(
+        RankSeen._make((*process[:-2], progress[place], marks.get(place, ())))
+        for place, process in enumerate(processes)
+    )
+
+
+def _process(message: pb.ObservedRank) -> RankSeen:
+    """A rank without what its page says."""
+    if message.life == pb.ObservedRank.ALIVE and not message.HasField("probe"):
+        return _known_process(message.SerializeToString())
+    return _new_process(message)
+
+
+@lru_cache(maxsize=1 << 15)
+def _known_process(message: bytes) -> RankSeen:
+    """The same again for a rank of which the same is said again, as mostly: half of what a report would cost."""
+    return _new_process(pb.ObservedRank.FromString(message))
+
+
+def _new_process(message: pb.ObservedRank) -> RankSeen:
     return RankSeen(
         message.rank,
         message.local_rank,
@@ -144,18 +186,19 @@ def _rank(message: pb.ObservedRank) -> RankSeen:
         _line(message.error_type, 64),
         _line(message.error_message, 320),
         message.attached,
-        _progress(message.progress) if message.HasField("progress") else None,
         message.oom_killed,
-        _marks(message.marks) if message.marks else (),
         _probe(message.probe) if message.HasField("probe") else None,
     )
 
 
-def _marks(flat: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    known = tuple(flat) if len(flat) <= 2 * MARKS_MAX else tuple(flat[: 2 * MARKS_MAX])
-    if max(known) > _COUNT_MAX:
-        return ()
-    return tuple(zip(known[::2], known[1::2], strict=False))
+def _marks(beats: pb.Beats) -> dict[int, tuple[tuple[int, int], ...]]:
+    """By place of the rank."""
+    found: dict[int, tuple[tuple[int, int], ...]] = {}
+    for each in beats.marks:
+        counts = each.counts[: 2 * MARKS_MAX]
+        if counts and max(counts) <= _COUNT_MAX:
+            found |= dict.fromkeys(each.rows, tuple(zip(counts[::2], counts[1::2], strict=False)))
+    return found
 
 
 def _probe(message: pb.Probe) -> Probe:
@@ -182,14 +225,13 @@ def _collective(message: pb.Collective) -> Collective:
     )
 
 
-def _progress(message: pb.Progress) -> ProgressSeen:
-    return ProgressSeen(
-        min(message.step, _COUNT_MAX),
-        _line(message.section, 64),
-        _seconds(message.quiet_s),
-        _seconds(message.step_age_s),
-        min(message.steps_done, _COUNT_MAX),
-    )
+def _counts(column: Sequence[int]) -> Sequence[int]:
+    return column if max(column) <= _COUNT_MAX else [min(value, _COUNT_MAX) for value in column]
+
+
+def _durations(column: Sequence[float]) -> Sequence[float]:
+    fine = min(column) >= 0.0 and sum(column) <= _SECONDS_MAX  # the sum with one that is not a number is none either
+    return column if fine else [_seconds(value) for value in column]
 
 
 def _seconds(value: float) -> float:

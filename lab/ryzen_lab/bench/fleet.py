@@ -27,6 +27,8 @@ from typing import Any
 import grpc
 
 import ryzen_protos
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
 from ryzen_protos.v1 import node_pb2_grpc
 
@@ -44,6 +46,7 @@ _CHANNEL = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.bdp_probe", 0),
 )
 
 
@@ -62,6 +65,7 @@ class SimulatedAgent:
         )  # fmt: skip
         self._shape = pb.JobShape(min_nodes=nodes, max_nodes=nodes, ranks_per_node=ranks, max_restarts=1000)
         self.job = pb.ObservedJob()
+        self.record = Record()  # every rank's: they go in step
         self._dirty = asyncio.Event()
 
     # ------------------------------------------------------------ what happens to it
@@ -80,7 +84,7 @@ class SimulatedAgent:
 
     @property
     def steps(self) -> bool:
-        return bool(self.job.ranks) and all(each.progress.steps_done > 0 for each in self.job.ranks)
+        return self.record.steps_done > 0
 
     async def run(self, address: str, phase_s: float) -> None:
         async with grpc.aio.insecure_channel(address, options=_CHANNEL) as channel:
@@ -148,6 +152,8 @@ class SimulatedAgent:
         job.handler, job.generation = pb.ObservedJob.RUNNING, world.generation
         job.ClearField("store")
         del job.ranks[:]
+        job.ClearField("beats")
+        self.record = Record()
         count = job.shape.ranks_per_node
         for local in range(count):
             job.ranks.add(
@@ -166,16 +172,14 @@ class SimulatedAgent:
         del job.gaps[:]
         if int(now) % _GAPS_EVERY == self.index % _GAPS_EVERY:
             job.gaps.extend(pb.SectionGap(section=name, longest_s=0.1) for name in _SECTIONS)
-        for rank in job.ranks:
-            progress = rank.progress
-            progress.step += _STEPS_A_SECOND
-            progress.steps_done += _STEPS_A_SECOND
-            progress.section, progress.quiet_s, progress.step_age_s = "backward", 0.01, 0.05
-            progress.tokens += 40960
-            progress.loss, progress.grad_norm = 2.0, 1.0
-            steps = sorted({progress.step & ~63, progress.step & ~7, progress.step})
-            rank.marks[:] = [number for step in steps for number in (step, 3 * step)]
-        job.checkpoint_step, job.checkpoint_known = job.ranks[0].progress.step // 100 * 100, True
+        step = self.record.step + _STEPS_A_SECOND
+        steps = sorted({step & ~63, step & ~7, step})
+        self.record = Record(
+            step, "backward", 0.01, 0.05, step, 4096 * step, 2.0, 1.0,
+            tuple(number for each in steps for number in (each, 3 * each)),
+        )  # fmt: skip
+        job.beats.CopyFrom(beat_columns.pack([self.record] * len(job.ranks)))
+        job.checkpoint_step, job.checkpoint_known = step // 100 * 100, True
 
 
 class Fleet:

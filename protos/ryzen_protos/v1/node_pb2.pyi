@@ -62,7 +62,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ObservedJob(_message.Message):
-    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups")
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats")
     class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
@@ -92,6 +92,7 @@ class ObservedJob(_message.Message):
     TORCHRUN_EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     STACKS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BEATS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     handler: ObservedJob.Handler
@@ -109,7 +110,8 @@ class ObservedJob(_message.Message):
     torchrun_exit_code: int
     stacks: _containers.RepeatedCompositeFieldContainer[StackText]
     groups: _containers.RepeatedCompositeFieldContainer[Group]
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ...) -> None: ...
+    beats: Beats
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("host", "port")
@@ -141,7 +143,7 @@ class JobShape(_message.Message):
     def __init__(self, min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., ranks_per_node: _Optional[int] = ..., max_restarts: _Optional[int] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ObservedRank(_message.Message):
-    __slots__ = ("rank", "local_rank", "pid", "generation", "life", "process_state", "process_state_s", "exit_code", "killed_by_agent", "ended_ago_s", "error_type", "error_message", "attached", "progress", "oom_killed", "marks", "probe")
+    __slots__ = ("rank", "local_rank", "pid", "generation", "life", "process_state", "process_state_s", "exit_code", "killed_by_agent", "ended_ago_s", "error_type", "error_message", "attached", "oom_killed", "probe")
     class Life(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         LIFE_UNSPECIFIED: _ClassVar[ObservedRank.Life]
@@ -165,9 +167,7 @@ class ObservedRank(_message.Message):
     ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
-    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     OOM_KILLED_FIELD_NUMBER: _ClassVar[int]
-    MARKS_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
     rank: int
     local_rank: int
@@ -182,11 +182,9 @@ class ObservedRank(_message.Message):
     error_type: str
     error_message: str
     attached: bool
-    progress: Progress
     oom_killed: bool
-    marks: _containers.RepeatedScalarFieldContainer[int]
     probe: Probe
-    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., oom_killed: bool = ..., marks: _Optional[_Iterable[int]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+    def __init__(self, rank: _Optional[int] = ..., local_rank: _Optional[int] = ..., pid: _Optional[int] = ..., generation: _Optional[int] = ..., life: _Optional[_Union[ObservedRank.Life, str]] = ..., process_state: _Optional[str] = ..., process_state_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., killed_by_agent: bool = ..., ended_ago_s: _Optional[float] = ..., error_type: _Optional[str] = ..., error_message: _Optional[str] = ..., attached: bool = ..., oom_killed: bool = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
 
 class Probe(_message.Message):
     __slots__ = ("samples", "age_s", "stack", "frozen_s", "busy", "in_collective", "wait_channel", "recorder", "collectives")
@@ -240,25 +238,37 @@ class Group(_message.Message):
     ranks: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, name: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class Progress(_message.Message):
-    __slots__ = ("step", "section", "quiet_s", "step_age_s", "tokens", "loss", "grad_norm", "steps_done")
-    STEP_FIELD_NUMBER: _ClassVar[int]
+class Beats(_message.Message):
+    __slots__ = ("sections", "section", "step", "steps_done", "quiet_s", "step_age_s", "tokens", "loss", "grad_norm", "marks")
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
     SECTION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
     QUIET_S_FIELD_NUMBER: _ClassVar[int]
     STEP_AGE_S_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     GRAD_NORM_FIELD_NUMBER: _ClassVar[int]
-    STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
-    step: int
-    section: str
-    quiet_s: float
-    step_age_s: float
-    tokens: int
-    loss: float
-    grad_norm: float
-    steps_done: int
-    def __init__(self, step: _Optional[int] = ..., section: _Optional[str] = ..., quiet_s: _Optional[float] = ..., step_age_s: _Optional[float] = ..., tokens: _Optional[int] = ..., loss: _Optional[float] = ..., grad_norm: _Optional[float] = ..., steps_done: _Optional[int] = ...) -> None: ...
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    sections: _containers.RepeatedScalarFieldContainer[str]
+    section: _containers.RepeatedScalarFieldContainer[int]
+    step: _containers.RepeatedScalarFieldContainer[int]
+    steps_done: _containers.RepeatedScalarFieldContainer[int]
+    quiet_s: _containers.RepeatedScalarFieldContainer[float]
+    step_age_s: _containers.RepeatedScalarFieldContainer[float]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    loss: _containers.RepeatedScalarFieldContainer[float]
+    grad_norm: _containers.RepeatedScalarFieldContainer[float]
+    marks: _containers.RepeatedCompositeFieldContainer[Marks]
+    def __init__(self, sections: _Optional[_Iterable[str]] = ..., section: _Optional[_Iterable[int]] = ..., step: _Optional[_Iterable[int]] = ..., steps_done: _Optional[_Iterable[int]] = ..., quiet_s: _Optional[_Iterable[float]] = ..., step_age_s: _Optional[_Iterable[float]] = ..., tokens: _Optional[_Iterable[int]] = ..., loss: _Optional[_Iterable[float]] = ..., grad_norm: _Optional[_Iterable[float]] = ..., marks: _Optional[_Iterable[_Union[Marks, _Mapping]]] = ...) -> None: ...
+
+class Marks(_message.Message):
+    __slots__ = ("rows", "counts")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")

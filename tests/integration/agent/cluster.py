@@ -14,6 +14,8 @@ from pathlib import Path
 
 import grpc
 
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2, node_pb2_grpc
 
 PATIENCE_S = 30.0
@@ -78,6 +80,13 @@ class Coordinator(node_pb2_grpc.NodeServiceServicer):  # type: ignore[misc]
                 if not self._changed.wait(deadline - time.monotonic()):
                     last = self.updates[-1] if self.updates else "no update at all"
                     raise AssertionError(f"nothing fits; the last update was {last}")
+
+    def wait_records(
+        self, what: Callable[[list[Record]], bool], ranks: int = 2, after: int = 0
+    ) -> tuple[node_pb2.ObservedJob, list[Record]]:
+        """The first job of which that many ranks have a record each, and these fit."""
+        job = self.wait_job(lambda job: len(found := records(job)) == ranks and what(found), after)
+        return job, records(job)
 
     def wait_job(self, what: Callable[[node_pb2.ObservedJob], bool], after: int = 0) -> node_pb2.ObservedJob:
         found = self.wait(lambda update: any(what(job) for job in update.jobs), after)
@@ -201,6 +210,11 @@ def _kill_group(pid: int) -> None:
         os.killpg(os.getpgid(pid), signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def records(job: node_pb2.ObservedJob) -> list[Record]:
+    """What the pages of its ranks say; ranks without a record are left out."""
+    return [each for each in beat_columns.unpack(job.beats, len(job.ranks)) if each is not None]
 
 
 def wait_until(what: Callable[[], bool]) -> None:

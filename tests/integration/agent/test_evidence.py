@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ryzen_protos.v1 import node_pb2
 
-from .cluster import Coordinator, Node, desired, running
+from .cluster import Coordinator, Node, desired, records, running
 
 Observed = node_pb2.ObservedJob
 
@@ -20,7 +20,8 @@ def hanging(node: Node, coordinator: Coordinator, hang: str, **environ: str) -> 
     node.agent()
     node.torchrun(RANK_SCRIPT="hanging_rank.py", HANG=hang, TORCH_FR_BUFFER_SIZE="512", OMP_NUM_THREADS="1", **environ)
     running(coordinator)
-    return coordinator.wait_job(lambda job: len(job.ranks) == 2 and all(each.progress.step == 20 for each in job.ranks))
+    job, _ = coordinator.wait_records(lambda ranks: all(each.step == 20 for each in ranks))
+    return job
 
 
 def ask(coordinator: Coordinator, job: Observed) -> int:
@@ -43,9 +44,9 @@ def stack_of(coordinator: Coordinator, job: Observed, rank: int) -> str:
 
 def test_two_ranks_in_a_collective_show_stack_recorder_groups_and_marks(node: Node, coordinator: Coordinator) -> None:
     job = hanging(node, coordinator, "sleep")
-    marks = job.ranks[0].marks
-    assert list(marks[::2]) == [0, 16, 20], "the newest multiples of 64 and 8, and the newest"
-    assert marks == job.ranks[1].marks, "both have begun as many collectives"
+    first, second = (each.marks for each in records(job))
+    assert first[::2] == (0, 16, 20), "the newest multiples of 64 and 8, and the newest"
+    assert first == second, "both have begun as many collectives"
     assert not job.ranks[0].HasField("probe"), "nobody has asked"
     after = ask(coordinator, job)
     seen = probed(coordinator, after, lambda job: bool(job.stacks) and bool(job.groups))
@@ -59,7 +60,7 @@ def test_two_ranks_in_a_collective_show_stack_recorder_groups_and_marks(node: No
     assert (pending.group, pending.operation, pending.shape) == ("0", "all_reduce", "Float[7]")
     assert all(each.done for each in sleeper.probe.collectives)
     assert [(each.name, list(each.ranks)) for each in seen.groups] == [("0", [0, 1])]
-    assert list(seen.ranks[0].marks[::2]) == list(range(21)), "all steps that the page holds, up to 32"
+    assert list(records(seen)[0].marks[::2]) == list(range(21)), "all steps that the page holds, up to 32"
     frozen = probed(coordinator, after, lambda job: all(each.probe.frozen_s > 2 for each in job.ranks))
     assert frozen.ranks[0].probe.stack == sleeper.probe.stack
 
@@ -78,8 +79,8 @@ def test_probes_vanish_when_nobody_asks_any_more(node: Node, coordinator: Coordi
 def test_a_skipped_collective_shows_in_the_marks(node: Node, coordinator: Coordinator) -> None:
     job = hanging(node, coordinator, "skip")
     after = ask(coordinator, job)
-    seen = probed(coordinator, after, lambda job: all(len(each.marks) > 40 for each in job.ranks))
-    skipper, other = (dict(zip(each.marks[::2], each.marks[1::2], strict=True)) for each in seen.ranks)
+    seen = probed(coordinator, after, lambda job: all(len(each.marks) > 40 for each in records(job)))
+    skipper, other = (dict(zip(each.marks[::2], each.marks[1::2], strict=True)) for each in records(seen))
     assert [other[step] - skipper[step] for step in range(21)] == [0] * 10 + [1] * 11
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from .cluster import HERE, Coordinator, Node, Phase, Place, Rank, desired, running, wait_until, with_world
+from .cluster import HERE, Coordinator, Node, Phase, Place, Rank, desired, records, running, wait_until, with_world
 
 
 def test_ranks_are_known_with_their_progress(node: Node, coordinator: Coordinator) -> None:
@@ -15,8 +15,9 @@ def test_ranks_are_known_with_their_progress(node: Node, coordinator: Coordinato
     job = running(coordinator)
     assert [(each.rank, each.local_rank, each.generation) for each in job.ranks] == [(0, 0, 1), (1, 1, 1)]
     assert job.shape.ranks_per_node == 2
-    advanced = coordinator.wait_job(lambda job: all(each.progress.step > 20 for each in job.ranks) and bool(job.ranks))
-    assert all(each.life == Rank.ALIVE and each.progress.loss == 0.5 for each in advanced.ranks)
+    advanced, told = coordinator.wait_records(lambda ranks: all(each.step > 20 for each in ranks))
+    assert all(each.life == Rank.ALIVE for each in advanced.ranks)
+    assert all(each.loss == 0.5 for each in told)
     assert advanced.checkpoint_step == 10
 
 
@@ -80,7 +81,7 @@ def test_a_stopped_rank_is_told_at_once_and_goes_with_its_generation(node: Node,
     stopped = coordinator.wait_job(lambda job: any(each.process_state == "T" for each in job.ranks))
     assert stopped.ranks[0].life == Rank.ALIVE
     later = coordinator.wait_job(lambda job: any(each.process_state_s > 1 for each in job.ranks))
-    assert later.ranks[0].progress.quiet_s > 1
+    assert records(later)[0].quiet_s > 1
     assert later.ranks[1].process_state != "T"
     coordinator.desire(desired(job, 2, go=True))
     ended = coordinator.wait_job(lambda job: job.handler == Phase.JOINING and job.join_id == 2)
@@ -120,7 +121,7 @@ def test_an_inquiry_is_answered_with_fresh_observations(node: Node, coordinator:
     asked = len(coordinator.updates)
     coordinator.desire(desired(job, 1, inquiry=7))
     answer = coordinator.wait(lambda update: update.answered_inquiry == 7, after=asked)
-    assert answer.jobs[0].ranks[0].progress.quiet_s < 0.5
+    assert records(answer.jobs[0])[0].quiet_s < 0.5
 
 
 def test_a_rank_without_a_page_is_watched_all_the_same(node: Node, coordinator: Coordinator) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from .cluster import HERE, Coordinator, Node, Phase, running, wait_until, with_world
+from .cluster import HERE, Coordinator, Node, Phase, records, running, wait_until, with_world
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_killed_supervisor_leaves_torchrun_and_an_agent_that_goes_with_the_job
     supervisor.kill()
     supervisor.wait()
     seen = len(coordinator.updates)
-    coordinator.wait_job(lambda job: any(each.progress.step > 0 for each in job.ranks), after=seen + 2)
+    coordinator.wait_job(lambda job: any(each.step > 0 for each in records(job)), after=seen + 2)
     coordinator.stop()  # nobody is left to tell: no reason to stay for ever
     node.tell("all", "0")
     wait_until(lambda: not Path(f"/proc/{agent}").exists() or is_zombie(agent))

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 
 import ryzen_protos
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
 from ryzen_protos.v1 import node_pb2_grpc
 
@@ -52,6 +54,7 @@ class FakeNode:
         )
         self.desired: pb.DesiredState | None = None
         self.steps = self.stepping = True
+        self.record = Record()  # every rank's: they go in step
         self.seq = 0
         self.answered = 0
         self.pid = 100
@@ -159,6 +162,7 @@ class FakeNode:
         self.job.generation = world.generation
         self.job.ClearField("store")
         del self.job.ranks[:]
+        self.record = Record()
         self.stepping = self.steps
         count = self.job.shape.ranks_per_node
         for local in range(count):
@@ -180,13 +184,12 @@ class FakeNode:
         if self.job.handler == pb.ObservedJob.JOINING or not self.progress:
             return
         alive = all(rank.life == pb.ObservedRank.ALIVE for rank in self.job.ranks)
-        for rank in self.job.ranks:
-            if self.stepping and alive:
-                rank.progress.step += 1
-                rank.progress.steps_done += 1
-                rank.progress.quiet_s = 0
-            else:
-                rank.progress.quiet_s += _EVERY_S
+        step, quiet_s = self.record.step, self.record.quiet_s
+        if self.stepping and alive:
+            self.record = Record(step + 1, steps_done=step + 1)
+        else:
+            self.record = self.record._replace(quiet_s=quiet_s + _EVERY_S)
+        self.job.beats.CopyFrom(beat_columns.pack([self.record] * len(self.job.ranks)))
 
     async def _run(self) -> None:
         metadata = [("authorization", f"Bearer {self.token}")] if self.token else None

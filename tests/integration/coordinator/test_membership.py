@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import operator_pb2, operator_pb2_grpc
 
 from .fake_node import FakeNode, until
@@ -165,8 +166,8 @@ def watched_node(address: str) -> FakeNode:
     node.job.ClearField("store")
     for rank in range(2):
         seen = pb.ObservedRank(rank=rank, local_rank=rank, pid=500 + rank, life=pb.ObservedRank.ALIVE, attached=True)
-        seen.progress.step = 5
         seen.process_state = "R"
         node.job.ranks.append(seen)
+    node.record = Record(step=5)
     node.job.gaps.append(pb.SectionGap(section="", longest_s=0.3))
     return node.start()

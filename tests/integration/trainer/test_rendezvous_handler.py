@@ -37,6 +37,7 @@ USES_STORE = (
 import os, torch.distributed as dist
 dist.init_process_group("gloo")
 dist.barrier()
+dist.destroy_process_group()  # torch aborts a rank now and then that ends without
 """
     + RANK
 )

@@ -13,6 +13,8 @@ from ryzen_coordinator.inputs import entries, frames, reader
 from ryzen_coordinator.inputs.entries import Call, Cause, Update
 from ryzen_coordinator.inputs.writer import InputLog
 from ryzen_coordinator.server import convert
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
 
 UNIX_S = 1_700_000_000.0
@@ -65,7 +67,7 @@ def update(node: str, seq: int, **fields: Any) -> Update:
     else:
         job.handler, job.generation = pb.ObservedJob.RUNNING, 1
         rank = job.ranks.add(rank=int(node == "b"), pid=50, generation=1, life=pb.ObservedRank.ALIVE, attached=True)
-        rank.progress.CopyFrom(pb.Progress(step=seq, section="forward", steps_done=seq))
+        job.beats.CopyFrom(beat_columns.pack([Record(seq, "forward", steps_done=seq)]))
         if seq >= 3 and node == "b":
             rank.life, rank.exit_code = pb.ObservedRank.EXITED, -9
     return Update(node, 1 + int(node == "b"), message, int(UNIX_S * 1e9) + seq * 10**9)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.server import convert
+from ryzen_protos import beat_columns
+from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
 
 counts = st.integers(0, (1 << 64) - 1)
@@ -21,14 +23,15 @@ texts = st.text(max_size=400)
 def test_no_report_makes_the_core_fail_or_grow_without_bound(
     step: int, done: int, rank: int, quiet: float, gap: float, text: str
 ) -> None:
-    progress = pb.Progress(step=step, steps_done=done, section=text, quiet_s=quiet, step_age_s=quiet)
+    record = Record(step, text, quiet, quiet, done, marks=(step, done))
     seen = pb.ObservedRank(
         rank=rank, pid=1, generation=1, life=pb.ObservedRank.FAILING, process_state=text, process_state_s=quiet,
-        ended_ago_s=gap, error_type=text, error_message=text, attached=True, progress=progress,
+        ended_ago_s=gap, error_type=text, error_message=text, attached=True,
     )  # fmt: skip
     job = pb.ObservedJob(
         run_id="job", user=text, handler=pb.ObservedJob.RUNNING, generation=1, checkpoint_step=step,
-        checkpoint_known=True, ranks=[seen], gaps=[pb.SectionGap(section=text, longest_s=gap)],
+        checkpoint_known=True, ranks=[seen], beats=beat_columns.pack([record]),
+        gaps=[pb.SectionGap(section=text, longest_s=gap)],
         shape=pb.JobShape(min_nodes=rank, max_nodes=rank, ranks_per_node=rank),
     )  # fmt: skip
     update = pb.NodeUpdate(seq=1, hello=pb.NodeHello(node="n"), jobs=[job])

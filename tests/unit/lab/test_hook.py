@@ -225,7 +225,8 @@ def test_a_rank_that_is_told_to_linger_stays_after_its_last_word(lab: Lab) -> No
 def test_every_script_makes_a_group_that_it_does_not_use(lab: Lab) -> None:
     """Alone it needs none; the hook must not stumble over a world of one, nor over an order for a group."""
     alone = "torch.distributed.init_process_group('gloo', init_method='tcp://127.0.0.1:0', rank=0, world_size=1)\n"
-    messages = lab.run(TRAIN + alone + "train(3)", {"do": "deadlock", "where": "after_step"})
+    done = "\ntorch.distributed.destroy_process_group()"
+    messages = lab.run(TRAIN + alone + "train(3)" + done, {"do": "deadlock", "where": "after_step"})
     assert steps(messages) == [1, 2, 3]
 
 
