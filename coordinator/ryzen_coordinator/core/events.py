@@ -6,6 +6,7 @@ All durations are seconds as measured on the node; the core turns them into its 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -22,6 +23,35 @@ class ProgressSeen(NamedTuple):
     quiet_s: float
     step_age_s: float
     steps_done: int
+
+
+class Beats(NamedTuple):
+    """What the pages of a node's ranks say: a column a field, in the order of `JobSeen.ranks`.
+
+    `section`: 1 + the place in `sections`; 0: the page has no record yet, and its other columns mean nothing.
+    `marks`: for places whose counts are the same: the steps, a few of the newest, and how many collectives had been
+    begun on the default group when each began.
+    """
+
+    sections: tuple[str, ...] = ()
+    section: tuple[int, ...] = ()
+    step: tuple[int, ...] = ()
+    quiet_s: tuple[float, ...] = ()
+    step_age_s: tuple[float, ...] = ()
+    steps_done: tuple[int, ...] = ()
+    marks: tuple[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], ...] = ()
+
+    def row(self, place: int) -> ProgressSeen | None:
+        number = self.section[place] if place < len(self.section) else 0
+        if not number:
+            return None
+        section = self.sections[number - 1]
+        return ProgressSeen(
+            self.step[place], section, self.quiet_s[place], self.step_age_s[place], self.steps_done[place]
+        )
+
+
+NO_BEATS = Beats()
 
 
 class Collective(NamedTuple):
@@ -53,10 +83,9 @@ class Probe(NamedTuple):
 
 
 class RankSeen(NamedTuple):
-    """One rank process: first what hardly ever changes, then what its page says.
+    """One rank process. `exit_code` is negative for a signal and None where it could not be read.
 
-    `exit_code` is negative for a signal and None where it could not be read. `marks`: (step, collectives begun on the
-    default group when that step began), a few of the newest.
+    What its page says is in the job's `Beats`: this hardly ever changes, and that always.
     """
 
     rank: int
@@ -74,8 +103,6 @@ class RankSeen(NamedTuple):
     attached: bool = False
     oom_killed: bool = False
     probe: Probe | None = None
-    progress: ProgressSeen | None = None
-    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +131,7 @@ class JobSeen:
     store: Endpoint | None = None
     shape: Shape = Shape()
     ranks: tuple[RankSeen, ...] = ()
+    beats: Beats = NO_BEATS
     old_ranks_alive: int = 0
     gaps: tuple[tuple[str, float], ...] = ()
     checkpoint_step: int | None = None
@@ -119,6 +147,10 @@ class JobSeen:
     @property
     def join(self) -> Join:
         return (self.torchrun_pid, self.join_id)
+
+    def rows(self) -> Iterator[tuple[RankSeen, ProgressSeen | None]]:
+        """Each rank with what its page says."""
+        return ((rank, self.beats.row(place)) for place, rank in enumerate(self.ranks))
 
 
 JobKey: TypeAlias = tuple[str, str]

@@ -14,6 +14,7 @@ that receives what the others send).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,18 +89,17 @@ class Marks:
             self.agreed_step, self.agreements, self.even = even_step, AGREEMENTS, True
             self.agreed = np.zeros(self.size, dtype=np.int64)
 
-    def observe(self, rank: int, marks: tuple[tuple[int, int], ...], offset: int = 0) -> None:
-        """Take in what one rank's page says, and compare where that makes a step complete.
+    def observe(self, ranks: Sequence[int], marks: tuple[tuple[int, int], ...], offset: int = 0) -> None:
+        """Take in what the pages of these ranks say alike, and compare where that makes a step complete.
 
         `offset`: the step's number less the steps done. Where it is not the same for all and for good (a loop an
         epoch, each from 0; steps that are passed over), a number names more than one step, and nothing is compared.
         """
         if self.offset is None:
             self.offset = offset
-        if self.off or rank >= self.size or offset != self.offset:
-            self.off = self.off or offset != self.offset
-            if self.off:
-                self.suspected = self.confirmed = None
+        if self.off or offset != self.offset:
+            self.off = True
+            self.suspected = self.confirmed = None
             return
         for step, count in marks:
             if step <= self.agreed_step:
@@ -107,14 +107,15 @@ class Marks:
             counts = self.counts.get(step)
             if counts is None:
                 counts = self._new(step)
-            if counts is None or counts[rank] != _UNKNOWN:
+            fresh = {rank for rank in ranks if rank < self.size and counts[rank] == _UNKNOWN}
+            if not fresh:
                 continue
-            counts[rank] = count
-            self.missing[step] -= 1
+            counts[list(fresh)] = count
+            self.missing[step] -= len(fresh)
             if not self.missing[step]:
                 self._compare(step, counts)
 
-    def _new(self, step: int) -> Counts | None:
+    def _new(self, step: int) -> Counts:
         if len(self.counts) >= STEPS_KEPT:
             # Steps that only some report (the newest one) make room before those that all will.
             oldest = min(self.counts, key=lambda each: (each % 8 == 0, each % 64 == 0, each))

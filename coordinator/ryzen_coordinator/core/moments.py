@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ryzen_coordinator.core.events import RankSeen
+from ryzen_coordinator.core.events import ProgressSeen, RankSeen
 from ryzen_coordinator.core.evidence import Finding, RankMoment, RankView, StackGroup, collective_words
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
@@ -20,9 +20,9 @@ _STACK_RANKS_KEPT = 256
 def views(cluster: Cluster, job: Job) -> list[RankView]:
     """Every rank of the world that has been seen, by rank."""
     found = [
-        _view(cluster, job, member, rank)
+        _view(cluster, job, member, rank, progress)
         for member in job.world_members()
-        for rank in member.seen.ranks
+        for rank, progress in member.seen.rows()
         if rank.generation == job.table.generation
     ]
     return sorted(found, key=lambda view: view.rank)
@@ -49,11 +49,10 @@ def keep(cluster: Cluster, incident: Incident, seen: list[RankView], finding: Fi
     cluster.incident_changed(incident)
 
 
-def _view(cluster: Cluster, job: Job, member: Member, rank: RankSeen) -> RankView:
+def _view(cluster: Cluster, job: Job, member: Member, rank: RankSeen, progress: ProgressSeen | None) -> RankView:
     table = job.table
     known = rank.rank < len(table.section)
     section = table.sections[int(table.section[rank.rank])] if known else ""
-    progress = rank.progress
     return RankView(
         rank=rank.rank,
         node=member.node,

@@ -188,20 +188,30 @@ def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
 
 
 def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
-    table = job.table
     if not job.formed or job.world is None or member.node not in job.world:
         return
-    for rank in member.seen.ranks:
-        if rank.generation == table.generation:
-            table.observe(member.node, rank, cluster.now_s)
-            seen = rank.progress
-            if rank.marks and seen and seen.section != END and job.marks.generation == rank.generation:
-                known = job.marks.even_step is not None
-                job.marks.observe(rank.rank, rank.marks, seen.step - seen.steps_done)
-                if not known and job.marks.even_step is not None:
-                    cluster.durable[("job", job.record)] = None
-            if rank.attached and not job.sends_progress:
-                job.sends_progress = True
+    seen, generation = member.seen, job.table.generation
+    job.table.observe(member.node, seen.ranks, seen.beats, cluster.now_s)
+    if job.marks.generation == generation and not job.marks.off:
+        known = job.marks.even_step is not None
+        _take_marks(job, seen)
+        if not known and job.marks.even_step is not None:
+            cluster.durable[("job", job.record)] = None
+    if not job.sends_progress:
+        job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
+
+
+def _take_marks(job: Job, seen: JobSeen) -> None:
+    """Ranks after their last step are left out: what they do there is not a step's."""
+    beats = seen.beats
+    for places, marks in beats.marks:
+        by_offset: dict[int, list[int]] = {}
+        for place in places:
+            number, rank = beats.section[place], seen.ranks[place]
+            if number and beats.sections[number - 1] != END and rank.generation == job.marks.generation:
+                by_offset.setdefault(beats.step[place] - beats.steps_done[place], []).append(rank.rank)
+        for offset, ranks in by_offset.items():
+            job.marks.observe(ranks, marks, offset)
 
 
 def _adopt(cluster: Cluster, job: Job, member: Member) -> None:

@@ -171,18 +171,18 @@ def desync_of(job: Job, incident: Incident, failures: list[Failure]) -> Finding 
 
 def _ahead(job: Job, incident: Incident, failures: list[Failure]) -> tuple[int, ...]:
     """Ranks that have exited 0 with more steps done than any that failed: at a proper end all have done as many."""
-    ranks = [
-        rank
+    done = {
+        rank: progress.steps_done
         for member in _members(job, incident)
-        for rank in member.seen.ranks
-        if rank.generation == incident.generation and rank.progress is not None
-    ]
+        for rank, progress in member.seen.rows()
+        if rank.generation == incident.generation and progress is not None
+    }
     failed = {failure.rank for failure in failures}
-    most = max((rank.progress.steps_done for rank in ranks if rank.rank in failed and rank.progress), default=None)
+    most = max((steps for rank, steps in done.items() if rank.rank in failed), default=None)
     if most is None:
         return ()
-    left = [rank for rank in ranks if rank.life == "exited" and rank.exit_code == 0 and rank.rank not in failed]
-    return tuple(sorted(rank.rank for rank in left if rank.progress and rank.progress.steps_done > most))
+    left = [rank for rank in done if rank.life == "exited" and rank.exit_code == 0 and rank.rank not in failed]
+    return tuple(sorted(rank.rank for rank in left if done[rank] > most))
 
 
 def _decide_desync(cluster: Cluster, job: Job, incident: Incident, apart: Finding) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import signal
 import socket
@@ -25,6 +26,7 @@ from ryzen_protos.v1 import node_pb2_grpc, operator_pb2_grpc
 _log = structlog.get_logger("ryzen_coordinator")
 
 _GRACE_S = 0.5
+_COLLECT_AFTER = 100_000
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second coordinator on the port is an error, not a coin toss
@@ -78,6 +80,7 @@ async def serve(settings: ServeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     app = await start(settings)
+    _collect_rarely()
     print(f"listening on {app.address}", flush=True)  # noqa: T201 - what scripts wait for
     _log.info("listening", address=app.address, journal=str(settings.journal_path()))
     stop = asyncio.create_task(stopped.wait())
@@ -86,6 +89,13 @@ async def serve(settings: ServeSettings) -> None:
     if app.work.done():
         app.work.result()
     await app.stop()
+
+
+def _collect_rarely() -> None:
+    """Reports are trees: they go when the next one replaces them. Looking for cycles in 60,000 new objects a second
+    took a fifth of what 2,048 nodes cost (measured); those that gRPC and asyncio leave behind are few."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 10)
 
 
 def choose_tokens(file: Path | None, state_dir: Path, host: str) -> Tokens | None:

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
 from ryzen_coordinator.core.events import (
+    NO_BEATS,
+    Beats,
     Collective,
     Handler,
     Hello,
@@ -20,7 +22,6 @@ from ryzen_coordinator.core.events import (
     Life,
     NodeReport,
     Probe,
-    ProgressSeen,
     RankSeen,
     Shape,
 )
@@ -88,6 +89,7 @@ def hello(message: pb.NodeHello) -> Hello:
 
 def _job(message: pb.ObservedJob) -> JobSeen:
     shape = message.shape
+    ranks = tuple([_process(rank) for rank in message.ranks if rank.rank < RANKS_MAX])
     return JobSeen(
         run_id=message.run_id,
         user=_line(message.user, 64),
@@ -102,7 +104,8 @@ def _job(message: pb.ObservedJob) -> JobSeen:
             shape.ranks_per_node,
             tuple(shape.options.items()) if shape.options else (),
         ),
-        ranks=_ranks(message),
+        ranks=ranks,
+        beats=_beats(message) if len(ranks) == len(message.ranks) else NO_BEATS,
         old_ranks_alive=message.old_ranks_alive,
         gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX])
         if message.gaps
@@ -129,37 +132,27 @@ def _members(group: pb.Group) -> tuple[int, ...]:
     return tuple(rank for rank in group.ranks[:GROUP_RANKS_MAX] if rank < RANKS_MAX)
 
 
-def _ranks(message: pb.ObservedJob) -> tuple[RankSeen, ...]:
-    """Each rank with its row of the columns; none has one where they are not as long as there are ranks."""
-    processes = [_process(rank) for rank in message.ranks]
-    if max((each.rank for each in processes), default=0) >= RANKS_MAX:
-        return tuple(each for each in processes if each.rank < RANKS_MAX)
+def _beats(message: pb.ObservedJob) -> Beats:
+    """None where the columns are not as long as there are ranks."""
     beats = message.beats
     columns = (beats.section, beats.step, beats.quiet_s, beats.step_age_s, beats.steps_done)
-    if not processes or any(len(column) != len(processes) for column in columns):
-        return tuple(processes)
-    names = [_line(name, 64) for name in beats.sections[:SECTIONS_MAX]]
-    marks = _marks(beats)
-    rows = zip(
-        beats.section,
+    ranks = len(message.ranks)
+    if not ranks or any(len(column) != ranks for column in columns):
+        return NO_BEATS
+    sections = tuple([_line(name, 64) for name in beats.sections[:SECTIONS_MAX]])
+    return Beats(
+        sections,
+        _numbers(beats.section, len(sections)),
         _counts(beats.step),
         _durations(beats.quiet_s),
         _durations(beats.step_age_s),
         _counts(beats.steps_done),
-        strict=True,
-    )
-    progress = [
-        ProgressSeen(step, names[section - 1], quiet_s, step_age_s, done) if 0 < section <= len(names) else None
-        for section, step, quiet_s, step_age_s, done in rows
-    ]
-    return tuple(
-        RankSeen._make((*process[:-2], progress[place], marks.get(place, ())))
-        for place, process in enumerate(processes)
+        tuple([marks for each in beats.marks if (marks := _marks(each, ranks)) is not None]),
     )
 
 
 def _process(message: pb.ObservedRank) -> RankSeen:
-    """A rank without what its page says."""
+    """A rank, without what its page says."""
     if message.life == pb.ObservedRank.ALIVE and not message.HasField("probe"):
         return _known_process(message.SerializeToString())
     return _new_process(message)
@@ -191,14 +184,13 @@ def _new_process(message: pb.ObservedRank) -> RankSeen:
     )
 
 
-def _marks(beats: pb.Beats) -> dict[int, tuple[tuple[int, int], ...]]:
-    """By place of the rank."""
-    found: dict[int, tuple[tuple[int, int], ...]] = {}
-    for each in beats.marks:
-        counts = each.counts[: 2 * MARKS_MAX]
-        if counts and max(counts) <= _COUNT_MAX:
-            found |= dict.fromkeys(each.rows, tuple(zip(counts[::2], counts[1::2], strict=False)))
-    return found
+def _marks(message: pb.Marks, ranks: int) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]] | None:
+    """None where a count is beyond all bounds."""
+    counts = message.counts[: 2 * MARKS_MAX]
+    if not counts or max(counts) > _COUNT_MAX:
+        return None
+    places = tuple([place for place in message.rows[:ranks] if place < ranks])
+    return places, tuple(zip(counts[::2], counts[1::2], strict=False))
 
 
 def _probe(message: pb.Probe) -> Probe:
@@ -225,13 +217,18 @@ def _collective(message: pb.Collective) -> Collective:
     )
 
 
-def _counts(column: Sequence[int]) -> Sequence[int]:
-    return column if max(column) <= _COUNT_MAX else [min(value, _COUNT_MAX) for value in column]
+def _numbers(column: Sequence[int], most: int) -> tuple[int, ...]:
+    """Those above `most` stand for nothing."""
+    return tuple(column) if max(column) <= most else tuple([value if value <= most else 0 for value in column])
 
 
-def _durations(column: Sequence[float]) -> Sequence[float]:
+def _counts(column: Sequence[int]) -> tuple[int, ...]:
+    return tuple(column) if max(column) <= _COUNT_MAX else tuple([min(value, _COUNT_MAX) for value in column])
+
+
+def _durations(column: Sequence[float]) -> tuple[float, ...]:
     fine = min(column) >= 0.0 and sum(column) <= _SECONDS_MAX  # the sum with one that is not a number is none either
-    return column if fine else [_seconds(value) for value in column]
+    return tuple(column) if fine else tuple([_seconds(value) for value in column])
 
 
 def _seconds(value: float) -> float:

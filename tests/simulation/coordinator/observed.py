@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ryzen_coordinator.core.events import Collective, Hello, JobSeen, NodeReport, Probe, ProgressSeen, RankSeen
+from ryzen_coordinator.core.events import (
+    NO_BEATS,
+    Beats,
+    Collective,
+    Hello,
+    JobSeen,
+    NodeReport,
+    Probe,
+    ProgressSeen,
+    RankSeen,
+)
 
+from .columns import beats_of
 from .simulated import Agent, Rank, SimNode, SimWorld
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ def seen_job(sim: Simulation, node: SimNode, agent: Agent) -> JobSeen:
     desired = agent.job()
     below = desired.generation if desired is not None else 0
     evidence = desired is not None and desired.evidence
+    ranks = [rank for rank in known if rank.generation == newest]
     return JobSeen(
         run_id="job",
         user="me",
@@ -48,7 +60,8 @@ def seen_job(sim: Simulation, node: SimNode, agent: Agent) -> JobSeen:
         join_id=word.join_id if word is not None else 0,
         store=word.store if word is not None and phase == "joining" else None,
         shape=word.shape if word is not None else sim.case.shape(known=False),
-        ranks=tuple(seen_rank(sim, node, rank, evidence) for rank in known if rank.generation == newest),
+        ranks=tuple(seen_rank(sim, node, rank, evidence) for rank in ranks),
+        beats=_beats(sim, node, ranks, evidence) if sim.case.progress else NO_BEATS,
         old_ranks_alive=sum(rank.end_seen_s is None and rank.generation < below for rank in known),
         gaps=tuple((name, node.elapsed_s(gap)) for name, gap in sorted(sim.worlds.gaps.items()))
         if sim.case.progress
@@ -90,11 +103,14 @@ def seen_rank(sim: Simulation, node: SimNode, rank: Rank, evidence: bool) -> Ran
         error_type=rank.error[0] if rank.failing_s is not None else "",
         error_message=rank.error[1] if rank.failing_s is not None else "",
         attached=attached,
-        progress=_progress(sim, node, rank) if attached else None,
         oom_killed=rank.oom and not alive,
-        marks=_marks(sim.worlds.world_of(rank), rank, evidence) if attached else (),
         probe=_probe(sim, node, rank) if evidence and alive else None,
     )
+
+
+def _beats(sim: Simulation, node: SimNode, ranks: list[Rank], evidence: bool) -> Beats:
+    rows = [_progress(sim, node, rank) for rank in ranks]
+    return beats_of(rows, [_marks(sim.worlds.world_of(rank), rank, evidence) for rank in ranks])
 
 
 def _progress(sim: Simulation, node: SimNode, rank: Rank) -> ProgressSeen | None:

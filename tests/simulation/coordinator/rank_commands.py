@@ -29,13 +29,17 @@ class RankCommands:
     def _ranks(self, node: Any, change: Any) -> None:
         raise NotImplementedError
 
+    def _report(self, node: Any) -> None:
+        raise NotImplementedError
+
     def do_step(self, *names: str, step: str = "1", done: str = "1", section: str = "") -> None:
         """All ranks of the nodes are in `step` now, having done `done` of this generation."""
         for name in names:
             node = self.nodes[name]
             node.began_s = self.now_s
             record = ProgressSeen(int(step), section, 0.0, 0.0, int(done))
-            self._ranks(node, lambda rank, record=record: replace_rank(rank, progress=record))
+            node.rows = {rank.rank: record for rank in node.job.ranks}
+            self._report(node)
 
     def do_exit(self, name: str, rank: str, code: str = "1", error: str = "", ago: str = "0") -> None:
         """A rank of the node exits; code=? could not be read; error=Type:message."""
@@ -79,21 +83,14 @@ class RankCommands:
 
     def do_section(self, node: str, rank: str, name: str) -> None:
         """One rank enters a section."""
-        self._ranks(
-            self.nodes[node],
-            lambda seen: (
-                replace_rank(seen, progress=seen.progress._replace(section=name))
-                if seen.rank == int(rank) and seen.progress is not None
-                else seen
-            ),
-        )
+        rows = self.nodes[node].rows
+        rows[int(rank)] = rows[int(rank)]._replace(section=name)
+        self._report(self.nodes[node])
 
     def do_ahead(self, name: str, rank: str, step: str, done: str) -> None:
         """One rank alone is elsewhere."""
-        record = ProgressSeen(int(step), "", 0.0, 0.0, int(done))
-        self._ranks(
-            self.nodes[name], lambda seen: replace_rank(seen, progress=record) if seen.rank == int(rank) else seen
-        )
+        self.nodes[name].rows[int(rank)] = ProgressSeen(int(step), "", 0.0, 0.0, int(done))
+        self._report(self.nodes[name])
 
     def do_probe(
         self, name: str, rank: str, frozen: str = "0", at: str = "", entered: str = "", done: str = "", busy: str = "no"
@@ -119,5 +116,7 @@ class RankCommands:
 
     def do_marks(self, name: str, step: str, counts: str) -> None:
         """Collectives that each rank of the node had begun when the step began."""
+        node = self.nodes[name]
         each = dict(enumerate(int(count) for count in counts.split(",")))
-        self._ranks(self.nodes[name], lambda seen: replace_rank(seen, marks=((int(step), each[seen.local_rank]),)))
+        node.marks = {rank.rank: ((int(step), each[rank.local_rank]),) for rank in node.job.ranks}
+        self._report(node)

@@ -28,11 +28,13 @@ from ryzen_coordinator.core.events import (
     NodeReport,
     OperatorEvict,
     OperatorReadmit,
+    ProgressSeen,
     RankSeen,
     Shape,
 )
 from ryzen_coordinator.core.settings import CoreSettings
 
+from .columns import Pairs, beats_of
 from .rank_commands import RankCommands, replace_rank
 
 TICK_S = 0.05
@@ -41,7 +43,7 @@ UNIX_OFFSET_S = 1e6
 
 @dataclass
 class Node:
-    """What a node would report; commands change it."""
+    """What a node would report; commands change it. `rows`, `marks`: what the pages of its ranks say, by rank."""
 
     name: str
     hello: Hello
@@ -51,6 +53,8 @@ class Node:
     desired: DesiredJob | None = None
     answered: int = 0
     began_s: float = 0.0
+    rows: dict[int, ProgressSeen] = field(default_factory=dict)
+    marks: dict[int, Pairs] = field(default_factory=dict)
 
 
 @dataclass
@@ -165,6 +169,7 @@ class Scenario(RankCommands):
             RankSeen(world.group_rank * count + i, i, first + i, world.generation, attached=True) for i in range(count)
         )
         node.began_s = self.now_s
+        node.rows, node.marks = {}, {}
         self._change(
             node, handler="running", generation=world.generation, store=None, ranks=ranks, checkpoint_step=None
         )
@@ -239,7 +244,10 @@ class Scenario(RankCommands):
         job = node.job
         if job is not None:
             quiet_s = self.now_s - node.began_s
-            job = replace(job, ranks=tuple(_aged(rank, quiet_s) for rank in job.ranks))
+            rows = [node.rows.get(rank.rank) for rank in job.ranks]
+            aged = [row and row._replace(quiet_s=quiet_s, step_age_s=quiet_s) for row in rows]
+            beats = beats_of(aged, [node.marks.get(rank.rank, ()) for rank in job.ranks])
+            job = replace(job, ranks=tuple(_aged(rank, quiet_s) for rank in job.ranks), beats=beats)
         self._step(
             NodeReport(
                 node.name,
@@ -315,7 +323,4 @@ def _job(job: DesiredJob) -> str:
 
 
 def _aged(rank: RankSeen, quiet_s: float) -> RankSeen:
-    frozen_s = quiet_s if rank.process_state in {"T", "t", "Z"} else 0.0
-    if rank.progress is None:
-        return rank._replace(process_state_s=frozen_s)
-    return rank._replace(process_state_s=frozen_s, progress=rank.progress._replace(quiet_s=quiet_s, step_age_s=quiet_s))
+    return rank._replace(process_state_s=quiet_s if rank.process_state in {"T", "t", "Z"} else 0.0)

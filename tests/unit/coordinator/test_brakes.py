@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.simulation.coordinator.columns import beats_of
 
 from ryzen_coordinator.core import brakes
 from ryzen_coordinator.core.events import ProgressSeen, RankSeen, Shape
@@ -23,7 +24,7 @@ def generation(job: Job, step: int, done: int = 1, checkpoint: int | None = None
     """A generation that got to `step`, then a fault."""
     job.table = ProgressTable(1, ["a"])
     record = ProgressSeen(step, "", 0.0, 0.0, done) if job.sends_progress else None
-    job.table.observe("a", RankSeen(0, 0, 1, 1, progress=record), 100.0)
+    job.table.observe("a", (RankSeen(0, 0, 1, 1),), beats_of([record]), 100.0)
     job.checkpoint_step = checkpoint
     brakes.account(job, SETTINGS, 100.0 + lived_s)
     return brakes.reason_to_stop(job, SETTINGS)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.simulation.coordinator.columns import beats_of
 
 from ryzen_coordinator.core import durable
 from ryzen_coordinator.core.core import Core
@@ -36,12 +37,13 @@ def eventful() -> tuple[Core, Records]:
         nonlocal seq
         seq += 1
         shape = Shape(1, 2, 1, (("grow", "now"),))
-        job = JobSeen("job", "me/x", shape=shape, torchrun_pid=7, join_id=1, **fields)
+        beats = beats_of([ProgressSeen(9, "", 0, 0, 9)] * len(fields.get("ranks", ())))
+        job = JobSeen("job", "me/x", shape=shape, torchrun_pid=7, join_id=1, beats=beats, **fields)
         who = Hello(node, host="h", labels=(("rack", "r1"),)) if hello else None
         keep(records, core.step(NodeReport(node, 1 if node == "a" else 2, seq, who, (job,)), now_s))
 
     def ranks(rank: int, **fields: Any) -> tuple[RankSeen, ...]:
-        return (RankSeen(rank, 0, 50 + rank, 1, progress=ProgressSeen(9, "", 0, 0, 9), attached=True, **fields),)
+        return (RankSeen(rank, 0, 50 + rank, 1, attached=True, **fields),)
 
     for node in ("a", "b"):
         report(node, 1.0, hello=True, handler="joining", store=(node, 1))

@@ -17,7 +17,7 @@ def observed(counts: dict[int, list[int]], size: int = 4) -> Marks:
     marks.begin(1, size)
     for step, each in counts.items():
         for rank, count in enumerate(each):
-            marks.observe(rank, ((step, count),))
+            marks.observe((rank,), ((step, count),))
     return marks
 
 
@@ -56,7 +56,7 @@ def test_counts_of_steps_that_never_become_whole_do_not_pile_up() -> None:
     marks = Marks()
     marks.begin(1, 2)
     for step in range(10 * STEPS_KEPT):
-        marks.observe(0, ((step, step),))
+        marks.observe((0,), ((step, step),))
     assert len(marks.counts) <= STEPS_KEPT
 
 
@@ -73,7 +73,7 @@ def test_ranks_that_do_the_same_are_never_accused_whatever_arrives_when(
         reports += [(rank, step, total + offsets[rank]) for rank in range(4)]
     order = data.draw(st.permutations(reports))
     for rank, step, count in order:
-        marks.observe(rank, ((step, count),))
+        marks.observe((rank,), ((step, count),))
     assert marks.suspected is None
     assert marks.confirmed is None
 
@@ -86,7 +86,7 @@ def test_a_collective_skipped_while_the_coordinator_was_away_is_still_found() ->
     marks.restore(before.even_step)
     for step, counts in {80: [160, 160, 159, 160], 88: [176, 176, 175, 176]}.items():
         for rank, count in enumerate(counts):
-            marks.observe(rank, ((step, count),))
+            marks.observe((rank,), ((step, count),))
     assert marks.confirmed is not None
     assert (marks.confirmed.ranks, marks.confirmed.clean_step) == ((2,), 32)
 
@@ -114,7 +114,7 @@ def test_steps_that_begin_from_0_with_each_epoch_are_not_compared() -> None:
             for rank in range(4):
                 done = 96 * epoch + step
                 if (rank + epoch + step // 8) % 3:  # not everybody reports every mark
-                    marks.observe(rank, ((step, 2 * done),), offset=step - done)
+                    marks.observe((rank,), ((step, 2 * done),), offset=step - done)
     assert marks.off
     assert marks.confirmed is None
     assert marks.suspected is None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.simulation.coordinator.columns import beats_of
 
-from ryzen_coordinator.core.events import ProgressSeen, RankSeen
+from ryzen_coordinator.core.events import NO_BEATS, ProgressSeen, RankSeen
 from ryzen_coordinator.core.gaps import START, Gaps
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.settings import CoreSettings
@@ -21,7 +22,8 @@ def table(*observed: tuple[str, int, float, float, dict[str, Any]]) -> ProgressT
     for node, rank, now_s, quiet_s, more in observed:
         section = more.pop("section", "")
         record = ProgressSeen(5, section, quiet_s, quiet_s, 4)
-        made.observe(node, RankSeen(rank, rank, 100 + rank, 1, progress=record, attached=True, **more), now_s)
+        process = RankSeen(rank, rank, 100 + rank, 1, attached=True, **more)
+        made.observe(node, (process,), beats_of([record]), now_s)
     return made
 
 
@@ -89,7 +91,8 @@ def test_a_debuggers_sample_is_no_evidence() -> None:
 
 def test_a_rank_without_a_record_is_in_the_start_section_since_it_was_born() -> None:
     made = ProgressTable(1, ["a"])
-    made.observe("a", RankSeen(0, 0, 1, 1, process_state="T", process_state_s=9.0, attached=True), 10.0)
+    frozen = RankSeen(0, 0, 1, 1, process_state="T", process_state_s=9.0, attached=True)
+    made.observe("a", (frozen,), NO_BEATS, 10.0)
     assert made.sections[int(made.section[0])] == START
     start_known = Gaps({START: 5.0, "": 0.1}, {START: 0.0, "": 0.0})
     assert made.sweep(start_known, set(), SETTINGS, 16.0).frozen == ()
@@ -98,7 +101,7 @@ def test_a_rank_without_a_record_is_in_the_start_section_since_it_was_born() -> 
 
 def test_a_world_is_alive_since_its_youngest_rank() -> None:
     made = ProgressTable(1, ["a"])
-    made.observe("a", RankSeen(0, 0, 1, 1), 10.0)
+    made.observe("a", (RankSeen(0, 0, 1, 1),), NO_BEATS, 10.0)
     assert made.all_alive_since_s(2) is None
-    made.observe("a", RankSeen(1, 1, 2, 1), 12.0)
+    made.observe("a", (RankSeen(0, 0, 1, 1), RankSeen(1, 1, 2, 1)), NO_BEATS, 12.0)
     assert made.all_alive_since_s(2) == 12.0

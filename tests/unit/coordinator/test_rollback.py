@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.simulation.coordinator.columns import beats_of
+
 from ryzen_coordinator.core.events import JobSeen, ProgressSeen, RankSeen, Shape
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rollback import resume_at_most, taint, take_checkpoint
@@ -13,7 +15,7 @@ from ryzen_coordinator.core.state import Job
 def job_at(step: int, checkpoint: int | None) -> Job:
     job = Job("me", "job", Shape(), born_s=0.0, generation=1, checkpoint_step=checkpoint)
     job.table = ProgressTable(1, ["n"])
-    job.table.observe("n", RankSeen(0, 0, 7, 1, progress=ProgressSeen(step, "", 0.0, 0.0, step)), 0.0)
+    job.table.observe("n", (RankSeen(0, 0, 7, 1),), beats_of([ProgressSeen(step, "", 0.0, 0.0, step)]), 0.0)
     return job
 
 

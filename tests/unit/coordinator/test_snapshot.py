@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ryzen_coordinator.core import snapshot
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.effects import Desire, DesiredJob, DesiredNode, WorldFor
-from ryzen_coordinator.core.events import Hello, JobSeen, NodeReport, RankSeen, Shape
+from ryzen_coordinator.core.events import NO_BEATS, Hello, JobSeen, NodeReport, RankSeen, Shape
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.snapshot import SnapshotError
@@ -85,7 +85,7 @@ def test_derived_fields_of_a_class_are_kept_and_no_constructor_runs() -> None:
     world = World(2, ("b", "a"), ((1, 1), (2, 1)), None, True, 4)
     assert through(world).place == {"b": 0, "a": 1}
     table = ProgressTable(1, ["a"])
-    table.observe("a", RankSeen(3, 0, 77, 1), 5.0)
+    table.observe("a", (RankSeen(3, 0, 77, 1),), NO_BEATS, 5.0)
     back = through(table)
     assert (list(back.pid), back.node_index, list(back.seen_s)) == (list(table.pid), {"a": 0}, list(table.seen_s))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ryzen_coordinator.core.blame import Failure
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
-from ryzen_coordinator.core.events import RankSeen
+from ryzen_coordinator.core.events import ProgressSeen, RankSeen
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
 
@@ -29,13 +29,13 @@ def failures_of(generation: int, member: Member, now_s: float) -> list[Failure]:
     """The ranks of this generation on the node that have failed, or are about to."""
     back = member.seen.handler == "joining"
     return [
-        as_failure(rank, member.node, now_s)
-        for rank in member.seen.ranks
+        as_failure(rank, member.seen.beats.row(place), member.node, now_s)
+        for place, rank in enumerate(member.seen.ranks)
         if rank.generation == generation and _failed(rank, back)
     ]
 
 
-def as_failure(rank: RankSeen, node: str, now_s: float) -> Failure:
+def as_failure(rank: RankSeen, progress: ProgressSeen | None, node: str, now_s: float) -> Failure:
     return Failure(
         rank=rank.rank,
         node=node,
@@ -44,7 +44,7 @@ def as_failure(rank: RankSeen, node: str, now_s: float) -> Failure:
         error_type=rank.error_type,
         error_message=rank.error_message,
         killed_by_agent=rank.killed_by_agent,
-        step=rank.progress.step if rank.progress is not None else None,
+        step=progress.step if progress is not None else None,
         oom_killed=rank.oom_killed,
     )
 
