@@ -126,6 +126,7 @@ class Core:
         if slept_s <= self.cluster.settings.lease_s / 2:
             return
         now_s = self.cluster.now_s
+        self.cluster.calm_until_s = now_s
         for node in self.cluster.nodes.values():
             node.heard_s = min(now_s, node.heard_s + slept_s)
         for job in self.cluster.jobs.values():

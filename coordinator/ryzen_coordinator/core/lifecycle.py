@@ -14,7 +14,7 @@ _LOOK_AT_ONCE_NODES = 64
 def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
     """One look at a job; `member` has just reported, None: time has passed."""
     thorough = member is None or len(job.members) <= _LOOK_AT_ONCE_NODES
-    if job.phase == "restoring":
+    if job.phase == "restoring" and thorough:
         _watch_start(cluster, job)
     if (job.phase in WORLD_UP or job.phase == "ending") and thorough:
         hang.look(cluster, job)

@@ -10,14 +10,21 @@ _FORGOTTEN_AFTER = 30
 
 
 def watch(cluster: Cluster) -> None:
+    """Look at every node, unless none can have fallen silent, and nothing else has happened, since the last time."""
+    if cluster.now_s < cluster.calm_until_s:
+        return
+    speaking_s = [node.heard_s for node in cluster.nodes.values() if not cluster.silent_node(node.name)]
+    cluster.calm_until_s = cluster.silent_from_s(min(speaking_s, default=cluster.now_s))
     for node in cluster.nodes.values():
         silent = cluster.silent_node(node.name)
         if silent and can(NODE_PHASES, node.phase, "silent"):
             cluster.node_moves(node, "silent", "its agent has left" if node.said_goodbye else "silent")
         elif node.phase == "suspect" and not silent:
             cluster.node_moves(node, "returned")
-        elif node.phase == "draining" and _drained(cluster, node.name):
-            cluster.node_moves(node, "drained", node.reason)
+        elif node.phase == "draining":
+            cluster.calm_until_s = cluster.now_s  # its ranks may end at any moment
+            if _drained(cluster, node.name):
+                cluster.node_moves(node, "drained", node.reason)
 
 
 def retire(cluster: Cluster) -> None:

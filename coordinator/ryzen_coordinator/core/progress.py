@@ -220,8 +220,10 @@ class ProgressTable:
         return float(self.began_s[stepping].min()) if stepping.any() else None
 
     def _on_live_nodes(self, silent_nodes: set[str]) -> Flags:
+        if not silent_nodes:
+            return np.ones(len(self.alive), dtype=np.bool_)
         indexes = [index for index, name in enumerate(self.nodes) if name in silent_nodes]
-        return ~np.isin(self.node, indexes) if indexes else np.ones(len(self.alive), dtype=np.bool_)
+        return ~np.isin(self.node, indexes)
 
     def _node_index(self, node: str) -> int:
         return _index(self.nodes, self.node_index, node)

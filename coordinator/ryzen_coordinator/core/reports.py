@@ -66,8 +66,8 @@ def note_silences(cluster: Cluster, job: Job) -> None:
 
     Not at the moment when its stream broke: what we knew of the others then was up to a second old.
     """
-    for member in job.members.values():
-        if member.silence_step is None and job.formed and cluster.silent(member):
+    for member in cluster.silent_members(job) if job.formed else ():
+        if member.silence_step is None:
             member.silence_step = job.table.others_step(member.node)
 
 

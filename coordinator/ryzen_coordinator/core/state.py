@@ -20,6 +20,8 @@ from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Plan
 from ryzen_coordinator.core.settings import CoreSettings
 
+_ROUNDING_S = 1e-6
+
 
 @dataclass(slots=True)
 class Node:
@@ -74,9 +76,13 @@ class Member:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""
         if self.seen.torchrun_exit_code is not None:
             return self.seen.torchrun_exit_code == 0
-        ranks = [rank for rank in self.seen.ranks if rank.generation == generation]
-        enough = len(ranks) >= max(1, self.seen.shape.ranks_per_node)
-        return enough and all(rank.life == "exited" and rank.exit_code == 0 for rank in ranks)
+        done = 0
+        for rank in self.seen.ranks:
+            if rank.generation == generation:
+                if rank.life != "exited" or rank.exit_code != 0:
+                    return False
+                done += 1
+        return done >= max(1, self.seen.shape.ranks_per_node)
 
     def left_well(self, generation: int) -> bool:
         """All done, and its torchrun leaves: it does not come back for another world."""
@@ -163,7 +169,8 @@ class Job:
 
     `unended`: once the job is over, the nodes whose torchrun has not been seen to leave. `standing`: why it stands
     still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
-    `floor_step`: the step at which a stall without proof was acted on last.
+    `floor_step`: the step at which a stall without proof was acted on last. `heard_until_s`: until when
+    no node of the world `heard_world` (its generation and size) can be silent.
     """
 
     user: str
@@ -183,6 +190,8 @@ class Job:
     table: ProgressTable = field(default_factory=lambda: ProgressTable(0, []))
     gaps: Gaps = field(default_factory=Gaps)
     gaps_kept_s: float = 0.0
+    heard_world: tuple[int, int] = (0, 0)
+    heard_until_s: float = 0.0
     inquiry: int = 0
     asked_to_grow_s: float = 0.0
     question: Question | None = None
@@ -276,7 +285,10 @@ Durable: TypeAlias = tuple[Kind, str]
 
 @dataclass(slots=True)
 class Cluster:
-    """The whole state, and what the present step has to hand out."""
+    """The whole state, and what the present step has to hand out.
+
+    `calm_until_s`: until when no node can fall silent, and none is on its way from one phase to another.
+    """
 
     settings: CoreSettings
     unix_offset_s: float
@@ -285,6 +297,7 @@ class Cluster:
     jobs: dict[JobKey, Job] = field(default_factory=dict)
     incidents: dict[int, Incident] = field(default_factory=dict)
     last_generation: dict[JobKey, int] = field(default_factory=dict)
+    calm_until_s: float = 0.0
     next_incident: int = 1
     next_inquiry: int = 1
     effects: list[Effect] = field(default_factory=list)
@@ -309,6 +322,7 @@ class Cluster:
         self.effects.append(IncidentChanged(incident.id))
 
     def node_moves(self, node: Node, trigger: str, reason: str = "") -> None:
+        self.calm_until_s = self.now_s
         node.phase = follow(NODE_PHASES, node.phase, trigger)
         node.reason = reason
         self.node_changed(node)
@@ -323,6 +337,27 @@ class Cluster:
     def silent(self, member: Member) -> bool:
         """The node's word on the job is older than the lease."""
         return self.now_s - member.heard_s > self.settings.lease_s
+
+    def silent_members(self, job: Job) -> list[Member]:
+        """Those of the world whose word on the job is older than the lease.
+
+        Asked twenty times a second: while nobody can have fallen silent since the last answer, nobody is looked at.
+        """
+        world = job.world
+        if world is None or (
+            job.heard_world == (world.generation, len(world.nodes)) and self.now_s < job.heard_until_s
+        ):
+            return []
+        members = job.world_members()
+        silent = [member for member in members if self.silent(member)]
+        if not silent and members:
+            job.heard_world = (world.generation, len(world.nodes))
+            job.heard_until_s = self.silent_from_s(min(member.heard_s for member in members))
+        return silent
+
+    def silent_from_s(self, heard_s: float) -> float:
+        """Before then whoever was heard at `heard_s` is not silent, whatever the sums are rounded to."""
+        return heard_s + self.settings.lease_s - _ROUNDING_S
 
     def silent_node(self, name: str) -> bool:
         """The node has said nothing at all for longer than the lease."""

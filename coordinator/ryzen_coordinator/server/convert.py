@@ -185,11 +185,12 @@ def _new_process(message: pb.ObservedRank) -> RankSeen:
 
 
 def _marks(message: pb.Marks, ranks: int) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]] | None:
-    """None where a count is beyond all bounds."""
-    counts = message.counts[: 2 * MARKS_MAX]
-    if not counts or max(counts) > _COUNT_MAX:
+    """None where they are too many, a count is beyond all bounds or a place has no rank."""
+    counts, places = tuple(message.counts), tuple(message.rows)
+    if not counts or len(counts) > 2 * MARKS_MAX or max(counts) > _COUNT_MAX:
         return None
-    places = tuple([place for place in message.rows[:ranks] if place < ranks])
+    if not places or len(places) > ranks or max(places) >= ranks:
+        return None
     return places, tuple(zip(counts[::2], counts[1::2], strict=False))
 
 
@@ -219,16 +220,19 @@ def _collective(message: pb.Collective) -> Collective:
 
 def _numbers(column: Sequence[int], most: int) -> tuple[int, ...]:
     """Those above `most` stand for nothing."""
-    return tuple(column) if max(column) <= most else tuple([value if value <= most else 0 for value in column])
+    values = tuple(column)
+    return values if max(values) <= most else tuple([value if value <= most else 0 for value in values])
 
 
 def _counts(column: Sequence[int]) -> tuple[int, ...]:
-    return tuple(column) if max(column) <= _COUNT_MAX else tuple([min(value, _COUNT_MAX) for value in column])
+    values = tuple(column)
+    return values if max(values) <= _COUNT_MAX else tuple([min(value, _COUNT_MAX) for value in values])
 
 
 def _durations(column: Sequence[float]) -> tuple[float, ...]:
-    fine = min(column) >= 0.0 and sum(column) <= _SECONDS_MAX  # the sum with one that is not a number is none either
-    return tuple(column) if fine else tuple([_seconds(value) for value in column])
+    values = tuple(column)
+    fine = min(values) >= 0.0 and sum(values) <= _SECONDS_MAX  # the sum with one that is not a number is none either
+    return values if fine else tuple([_seconds(value) for value in values])
 
 
 def _seconds(value: float) -> float:

@@ -35,9 +35,9 @@ def confirm(cluster: Cluster, job: Job) -> list[Suspicion]:
 def _look(cluster: Cluster, job: Job, seeming_s: float | None) -> list[Suspicion]:
     if not job.formed or job.phase not in WORLD_UP:
         return []
-    members = job.world_members()
-    silent = [each for each in members if cluster.silent(each) and not each.torchrun_gone]
-    if not silent or not any(cluster.reachable(each) for each in members):
+    silent = [each for each in cluster.silent_members(job) if not each.torchrun_gone]
+    members = job.world_members() if silent else []
+    if not any(cluster.reachable(each) for each in members):
         return []
     names = silent_nodes(cluster, job)
     explained = job.question is not None or bool(job.table.evidence(names, cluster.now_s))

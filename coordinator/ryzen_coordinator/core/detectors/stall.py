@@ -31,7 +31,7 @@ def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
 
 
 def silent_nodes(cluster: Cluster, job: Job) -> set[str]:
-    return {member.node for member in job.world_members() if cluster.silent(member)}
+    return {member.node for member in cluster.silent_members(job)}
 
 
 def _words(cluster: Cluster, job: Job, rank: int) -> str:
