@@ -137,6 +137,8 @@ class Core:
 
     def _effects(self) -> list[Effect]:
         cluster = self.cluster
+        if not (cluster.effects or cluster.stale or cluster.durable):
+            return []  # as after most reports
         said, cluster.effects = cluster.effects, []
         desires = desired.flush(cluster)
         once = list(dict.fromkeys(said))  # an incident that changed twice in this step is shown as it is now

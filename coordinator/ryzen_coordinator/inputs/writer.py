@@ -104,7 +104,7 @@ class InputLog:
 
     def add(self, call: Call, core: Core) -> bool:
         """Keep a call of the core. True when enough wait for a flush."""
-        self._queue.append(call._replace(effects=_kept(call.effects)))
+        self._queue.append(Call(call.now_s, call.cause, _kept(call.effects)) if call.effects else call)
         if len(self._queue) > BACKLOG_MAX:
             self._queue.clear()
             self._queue.append(_Gap())

@@ -39,6 +39,9 @@ GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
 COLLECTIVES_MAX, MARKS_MAX = 64, 64
 """Of one rank."""
 
+_KNOWN_BYTES = 64
+"""A rank with more to say (an error, a probe) says something else the next time."""
+
 _COUNT_MAX = 1 << 62  # the core's arrays are of 64-bit integers with a sign
 _SECONDS_MAX = 1e9
 
@@ -68,10 +71,15 @@ def report(node: str, stream: int, update: pb.NodeUpdate, now_unix_ns: int) -> N
         stream=stream,
         seq=update.seq,
         hello=hello(update.hello) if update.HasField("hello") else None,
-        jobs=tuple(_job(job) for job in update.jobs if _RUN_ID.fullmatch(job.run_id)),
+        jobs=tuple([_job(job) for job in update.jobs if _is_run_id(job.run_id)]),
         answered_inquiry=update.answered_inquiry,
         clock_offset_s=(update.sent_unix_ns - now_unix_ns) / 1e9 if update.sent_unix_ns else 0.0,
     )
+
+
+@lru_cache(maxsize=1024)
+def _is_run_id(text: str) -> bool:
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def hello(message: pb.NodeHello) -> Hello:
@@ -153,9 +161,8 @@ def _beats(message: pb.ObservedJob) -> Beats:
 
 def _process(message: pb.ObservedRank) -> RankSeen:
     """A rank, without what its page says."""
-    if message.life == pb.ObservedRank.ALIVE and not message.HasField("probe"):
-        return _known_process(message.SerializeToString())
-    return _new_process(message)
+    raw = message.SerializeToString()
+    return _known_process(raw) if len(raw) <= _KNOWN_BYTES else _new_process(message)
 
 
 @lru_cache(maxsize=1 << 15)

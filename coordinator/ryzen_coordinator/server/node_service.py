@@ -86,11 +86,9 @@ class _Stream:
 
     async def read(self, first: pb.NodeUpdate, updates: AsyncIterator[pb.NodeUpdate]) -> None:
         """Until the agent closes its side."""
-        self._take(first)
-        await self._keep_events(first)
+        await self._take(first)
         async for update in updates:
-            self._take(update)
-            await self._keep_events(update)
+            await self._take(update)
 
     async def states(self, reader: asyncio.Task[None]) -> AsyncIterator[pb.DesiredState]:
         """Desired states as they come, until the reader is done."""
@@ -105,14 +103,14 @@ class _Stream:
         said = self._goodbye is not None
         self._driver.submit(NodeGone(self._node, self._number, goodbye=said, reason=self._goodbye or ""))
 
-    def _take(self, update: pb.NodeUpdate) -> None:
+    async def _take(self, update: pb.NodeUpdate) -> None:
         if update.HasField("goodbye"):
             self._goodbye = update.goodbye.reason or "goodbye"
         self._driver.take_update(self._node, self._number, update)
+        if update.events:
+            await self._keep_events(update)
 
     async def _keep_events(self, update: pb.NodeUpdate) -> None:
-        if not update.events:
-            return
         rows = [(event.id, event.unix_ns, event.kind, event.run_id, dict(event.fields)) for event in update.events]
         if await self._driver.write_events(self._node, rows):
             self._acked = max(self._acked, *(row[0] for row in rows))
