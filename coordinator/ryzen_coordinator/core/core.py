@@ -34,6 +34,8 @@ from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
 _TIDY_EVERY_S = 10.0
+_BEHIND_SHARE = 0.25
+"""Of the lease, without a tick. A node speaks once a second, so more than that would pass for its silence."""
 _LOOK_AT_ONCE_NODES = 64
 """Up to so many nodes the plan is made anew at each report; beyond, at each tick and when the last one joins."""
 
@@ -52,7 +54,7 @@ class Core:
         # Numbers of inquiries must grow over restarts too; agents remember the newest one they answered.
         self.cluster.next_inquiry = max(1, int((now_s + unix_offset_s) * 1000))
         durable.restore(self.cluster, records)
-        self._last_look_s = now_s
+        self._last_tick_s = now_s
         self._tidy_at_s = now_s
 
     def step(self, event: Event, now_s: float) -> list[Effect]:
@@ -71,6 +73,7 @@ class Core:
         """Time has passed. Call it every 0.05 to 0.1 s."""
         cluster = self.cluster
         self._wake(now_s)
+        self._last_tick_s = now_s
         for job in list(cluster.jobs.values()):
             self._look(job, None)
         nodes.watch(cluster)
@@ -118,13 +121,16 @@ class Core:
 
     def _wake(self, now_s: float) -> None:
         self.cluster.now_s = now_s
-        self._forgive_own_sleep(now_s - self._last_look_s)
-        self._last_look_s = now_s
+        if now_s - self._last_tick_s > self.cluster.settings.lease_s * _BEHIND_SHARE:
+            self._forgive_own_sleep(now_s - self._last_tick_s)
+            self._last_tick_s = now_s
 
     def _forgive_own_sleep(self, slept_s: float) -> None:
-        """We were not looking (a stopped process, a suspended machine): that silence is ours, not the nodes'."""
-        if slept_s <= self.cluster.settings.lease_s / 2:
-            return
+        """We were not looking (a stopped process, a suspended machine) or do not keep up: that silence is ours.
+
+        Counted from tick to tick. With more reports than it can take in, a coordinator hears some nodes all the time
+        and others have been waiting in the queue for as long as the clock has not ticked.
+        """
         now_s = self.cluster.now_s
         self.cluster.calm_until_s = now_s
         for node in self.cluster.nodes.values():
@@ -133,7 +139,8 @@ class Core:
             for member in job.members.values():
                 member.heard_s = min(now_s, member.heard_s + slept_s)
             job.table.forgive(slept_s, now_s)
-        self.cluster.say("warning", f"the coordinator itself slept for {slept_s:.1f} s; no node is blamed for that")
+        if slept_s > self.cluster.settings.lease_s / 2:
+            self.cluster.say("warning", f"the coordinator itself slept for {slept_s:.1f} s; no node is blamed for that")
 
     def _effects(self) -> list[Effect]:
         cluster = self.cluster
