@@ -142,8 +142,7 @@ class Job:
                 if rank.page is not None:
                     news |= rank.page.look_at_events()
                     rank.page.learn_sections(self.gaps, now_ns)
-                if rank.oom is not None:
-                    rank.oom.look()
+            OomCount.look_at(rank.oom for rank in alive if rank.oom is not None)
         self.scanned_ns = now_ns
         return news
 

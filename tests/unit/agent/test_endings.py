@@ -30,7 +30,7 @@ def test_the_count_tells_of_a_kill_since_the_last_look(tmp_path: Path) -> None:
     assert not count.has_grown()
     path.write_text("oom_kill 2\n")
     assert count.has_grown()
-    count.look()
+    OomCount.look_at([count])
     assert not count.has_grown(), "that one was of somebody else: this process lives"
 
 
