@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from ryzen_agent import procfs
@@ -42,9 +43,15 @@ class OomCount:
             path = None
         return cls(path if path is not None and path.is_file() else VMSTAT)
 
-    def look(self) -> None:
-        """Kills until now were not of this process, for it lives."""
-        self._last = self._read()
+    @staticmethod
+    def look_at(counts: Iterable[OomCount]) -> None:
+        """Kills until now were not of these processes, for they live. Ranks of a node mostly share one file, and the
+        node's has two hundred lines that the kernel adds up: each file is read once."""
+        seen: dict[Path, int | None] = {}
+        for count in counts:
+            if count._path not in seen:
+                seen[count._path] = count._read()
+            count._last = seen[count._path]
 
     def has_grown(self) -> bool:
         """Since the last look."""

@@ -123,10 +123,12 @@ class Job:
         if thorough:
             self.sweep()
         alive = [rank for rank in self.ranks if rank.exited_at_s is None]
-        changed = [rank for rank in alive if rank.page is not None and rank.page.has_changed()]
+        changed: list[PageTrack] = []
         for rank in alive:
+            if fresh := rank.page is not None and rank.page.has_changed():
+                changed.append(rank.page)
             # A page that changed within the last tenth of a second was not written by a stopped process.
-            if thorough or rank not in changed or rank.state in procfs.HALTED_STATES:
+            if thorough or not fresh or rank.state in procfs.HALTED_STATES:
                 news |= self._look_at_state(rank, now_s)
         now_ns = int(now_s * 1e9)
         halted = any(rank.state in procfs.HALTED_STATES for rank in alive)
@@ -135,15 +137,14 @@ class Job:
                 news |= self._find_page(rank, now_ns)
             elif halted:
                 rank.page.taint()
-        for rank in changed:
-            news |= self._look_at_page(rank, now_ns, halted)
+        for page in changed:
+            news |= page.look(now_ns, self.scanned_ns, self.gaps, halted)
         if thorough:
             for rank in alive:
                 if rank.page is not None:
                     news |= rank.page.look_at_events()
                     rank.page.learn_sections(self.gaps, now_ns)
-                if rank.oom is not None:
-                    rank.oom.look()
+            OomCount.look_at(rank.oom for rank in alive if rank.oom is not None)
         self.scanned_ns = now_ns
         return news
 

@@ -71,7 +71,8 @@ class Jobs:
 
     def find_by_pages(self, place: Place) -> None:
         """Ranks that only their beat pages tell of."""
-        scout = self._scouts.setdefault(place.path, adoption.Scout(place))
+        if (scout := self._scouts.get(place.path)) is None:
+            scout = self._scouts[place.path] = adoption.Scout(place)
         watched = {job.run_id for job in self if job.uid == place.uid and job.torchrun is not None}
         for found in scout.find(watched):
             run_id = found.identity.run_id

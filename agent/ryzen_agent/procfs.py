@@ -118,13 +118,26 @@ def read_environ(pid: int) -> dict[str, str]:
 
 def children_of(pid: int) -> list[int]:
     """Children of every thread of `pid`. Empty where it is gone. Needs CONFIG_PROC_CHILDREN (all distributions)."""
-    found: list[int] = []
     try:
-        for task in os.scandir(f"/proc/{pid}/task"):
-            found += parse_pids(Path(task.path, "children").read_bytes())
+        tasks = [each.path for each in os.scandir(f"/proc/{pid}/task")]
     except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
+        return []
+    return [child for task in tasks for child in parse_pids(_read_list(f"{task}/children"))]
+
+
+def _read_list(path: str) -> bytes:
+    """Empty where the thread has ended. Without the seeks and the look at the size that `Path.read_bytes` begins with:
+    a torchrun has many threads, and each is asked every second."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 4096), b""))  # the kernel gives a page at a time
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def descends(pid: int, ancestor: int, generations: int = 4) -> bool:

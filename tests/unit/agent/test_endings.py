@@ -30,8 +30,36 @@ def test_the_count_tells_of_a_kill_since_the_last_look(tmp_path: Path) -> None:
     assert not count.has_grown()
     path.write_text("oom_kill 2\n")
     assert count.has_grown()
-    count.look()
+    OomCount.look_at([count])
     assert not count.has_grown(), "that one was of somebody else: this process lives"
+
+
+def test_ranks_that_share_a_file_cost_one_read_a_look_and_each_knows_of_the_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, other = tmp_path / "memory.events", tmp_path / "other.events"
+    shared.write_text("oom_kill 1\n")
+    other.write_text("oom_kill 5\n")
+    ranks, stranger = [OomCount(shared) for _ in range(8)], OomCount(other)
+    read = []
+    take = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: read.append(path) or take(path))  # type: ignore[func-returns-value]
+    OomCount.look_at([*ranks, stranger])
+    assert sorted(read) == sorted([shared, other])
+    shared.write_text("oom_kill 2\n")
+    assert all(rank.has_grown() for rank in ranks)
+    assert not stranger.has_grown(), "its own file stands still"
+
+
+def test_a_rank_that_is_found_after_a_kill_is_not_accused_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "memory.events"
+    path.write_text("oom_kill 1\n")
+    early = OomCount(path)
+    OomCount.look_at([early])
+    path.write_text("oom_kill 2\n")
+    late = OomCount(path)
+    assert early.has_grown()
+    assert not late.has_grown()
 
 
 def test_a_count_that_cannot_be_read_accuses_nobody(tmp_path: Path) -> None:

@@ -79,6 +79,40 @@ def test_a_process_that_is_gone_is_an_error_that_says_so() -> None:
     assert procfs.owner_of(child.pid) is None
 
 
+THREADS_WITH_CHILDREN = """
+import os, sys, threading
+begun, hold = os.pipe()
+def start(children):
+    for _ in range(children):
+        if not os.fork():
+            os.close(hold)
+            os.read(begun, 1)  # until this process is gone
+            os._exit(0)
+done = threading.Event()
+def start_and_stay():
+    start(1)
+    ready.set()
+    done.wait()
+ready = threading.Event()
+start(900)
+threading.Thread(target=start_and_stay, daemon=True).start()
+ready.wait()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_more_children_than_fit_in_one_page_of_proc_are_found_and_those_of_other_threads_too() -> None:
+    command = [sys.executable, "-c", THREADS_WITH_CHILDREN]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        children = procfs.children_of(parent.pid)
+        assert len(set(children)) == 901
+        assert all(procfs.read_stat(each).parent == parent.pid for each in children)
+        parent.kill()
+
+
 def test_a_zombie_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     ticks = procfs.read_stat(child.pid).start_ticks

@@ -292,6 +292,19 @@ def test_events_after_a_known_one_are_the_new_ones(path: Path) -> None:
     assert [each.step for each in page.events(after=2)] == [30]
 
 
+def test_the_ring_of_events_holds_the_newest_and_leaves_out_a_torn_one(path: Path) -> None:
+    writer = BeatWriter(path, HEADER)
+    for step in range(1, 41):
+        writer.event(Event.CHECKPOINT, step)
+    page = BeatReader(path)
+    assert [each.step for each in page.events()] == list(range(9, 41))
+    content = bytearray(path.read_bytes())
+    at = content.index((39).to_bytes(8, "little"), 31744)
+    content[at + 16] ^= 0xFF  # the step of the 39th, without its checksum
+    path.write_bytes(content)
+    assert [each.step for each in page.events(after=37)] == [38, 40]
+
+
 def test_the_65th_section_shares_the_name_of_none(path: Path) -> None:
     writer = BeatWriter(path, HEADER)
     for index in range(80):
