@@ -238,7 +238,8 @@ class Agent:
         self._awaited = awaited
         if awaited:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_met.wait(), MEET_AGAIN_S)
+                async with asyncio.timeout(MEET_AGAIN_S):
+                    await self._all_met.wait()
 
     # ------------------------------------------------------------- the coordinator's side (upstream.Node)
 

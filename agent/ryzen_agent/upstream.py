@@ -103,7 +103,8 @@ class Upstream:
         if self.connected:
             self._dirty.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), deadline_s)
+                async with asyncio.timeout(deadline_s):
+                    await self._left.wait()
 
     async def _attempt(self) -> None:
         """One stream to its end. Raises CoordinatorLostError where it got no answer or broke at once: wait longer."""

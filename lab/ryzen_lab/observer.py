@@ -56,7 +56,8 @@ class Observer:
                 raise NeverHappened(what, timeout_s)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(left, 0.5))
+                async with asyncio.timeout(min(left, 0.5)):
+                    await self._changed.wait()
 
     def tell(self, kind: str, subject: object) -> None:
         self._changed.set()

@@ -177,7 +177,8 @@ class Driver:
     async def _keep_inputs(self, inputs: InputLog) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._inputs_wait.wait(), _INPUTS_EVERY_S)
+                async with asyncio.timeout(_INPUTS_EVERY_S):
+                    await self._inputs_wait.wait()
             self._inputs_wait.clear()
             await asyncio.to_thread(inputs.flush)
 
