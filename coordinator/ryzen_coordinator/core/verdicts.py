@@ -68,7 +68,10 @@ def decide_node_loss(cluster: Cluster, job: Job, incident: Incident, verdict: Ve
 
 
 def note_dropped(cluster: Cluster, job: Job) -> None:
-    """A survivor that was waited for is out of the plan now: a fault of its own, on the same recovery."""
+    """Survivors that were waited for are out of the plan now: a fault of their own, on the same recovery.
+
+    All that have fallen silent are one incident: where a rack or a switch goes, the on-call reads one line.
+    """
     plan = job.plan
     if plan is None or job.world is None or job.formed or job.phase not in RECOVERING:
         return
@@ -76,28 +79,32 @@ def note_dropped(cluster: Cluster, job: Job) -> None:
     if any(incident.verdict is None for incident in open_now):
         return
     named = {node for incident in open_now if incident.verdict for node in incident.verdict.nodes}
+    lost = []
     for node in job.world.nodes:
         member = job.members[node]
         if node in plan.wanted or node in named or member.dropped == job.generation:
             continue
         member.dropped = job.generation
-        reason = membership.candidate(cluster, job, member).reason
         known = cluster.nodes[node]
         if cluster.silent(member) and not (member.torchrun_gone or known.barred or known.said_goodbye):
-            _lost_in_recovery(cluster, job, member)
+            lost.append(member)
         else:
+            reason = membership.candidate(cluster, job, member).reason
             cluster.say("warning", f"{job.run_id}: goes on without {node}: {reason}", job=job.run_id)
             for incident in open_now:
                 incident.tell(cluster.now_s, f"{node} is left out: {reason}")
                 cluster.incident_changed(incident)
+    if lost:
+        _lost_in_recovery(cluster, job, lost)
 
 
-def _lost_in_recovery(cluster: Cluster, job: Job, member: Member) -> None:
-    words = f"{member.node} fell silent while the job was recovering"
-    incident = incidents.open_incident(cluster, job, "node_loss", member.heard_s, (words,))
+def _lost_in_recovery(cluster: Cluster, job: Job, members: list[Member]) -> None:
+    nodes = tuple(sorted(member.node for member in members))
+    words = f"{', '.join(nodes)} fell silent while the job was recovering"
+    incident = incidents.open_incident(cluster, job, "node_loss", max(m.heard_s for m in members), (words,))
     job.open.append(incident.id)
     incidents.share_marks(cluster, job, incident)
-    decide_node_loss(cluster, job, incident, Verdict("node_lost", nodes=(member.node,), reason=words))
+    decide_node_loss(cluster, job, incident, Verdict("node_lost", nodes=nodes, reason=words))
 
 
 def _judge(cluster: Cluster, job: Job, incident: Incident) -> None:
