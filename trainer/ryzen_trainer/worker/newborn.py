@@ -51,6 +51,7 @@ class Newborn:
 
     def __init__(self, nursery: int, channel: socket.socket, request: Fields, descriptors: list[int]) -> None:
         die_with_parent(nursery)
+        os.setsid()
         self._channel = channel
         self._request = request
         self._descriptors = descriptors
@@ -60,7 +61,6 @@ class Newborn:
         mode = wire.only(self._request, b"mode")
         words = [os.fsdecode(each) for each in wire.every(self._request, b"argument")]
         try:
-            os.setsid()
             affinity = os.sched_getaffinity(0)
             surroundings.put_on(self._request, self._descriptors)
             _make_own(affinity)
