@@ -129,6 +129,9 @@ class Nursery:
 
     def _wait(self) -> tuple[socket.socket, Fields, list[int]] | None:
         """Until something happens. A request where there is a new one."""
+        wait_ms = self._reap()
+        if self._listener is None and not self._children:
+            os._exit(0)  # another nursery has taken over
         poll = select.poll()
         if self._listener is not None:
             poll.register(self._listener.fileno(), select.POLLIN)
@@ -141,15 +144,13 @@ class Nursery:
                 by_descriptor[child.channel.fileno()] = child
         for each in by_descriptor:
             poll.register(each, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(self._reap())}
+        ready = {descriptor for descriptor, _ in poll.poll(wait_ms)}
         if self._torchrun in ready:
             self._end()
         for descriptor in ready & by_descriptor.keys():
             self._look_at(by_descriptor[descriptor], descriptor)
         if self._listener is not None and self._listener.fileno() in ready:
             return self._take()
-        if self._listener is None and not self._children:
-            os._exit(0)  # another nursery has taken over
         return None
 
     def _look_at(self, child: Child, descriptor: int) -> None:

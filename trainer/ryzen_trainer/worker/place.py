@@ -44,6 +44,7 @@ READ_LATER = ("TORCHELASTIC_", "TORCH_ELASTIC_", "TORCH_NCCL_", "CUDA_VISIBLE_DE
 FOUND_S_MAX = 10.0
 """Between the lock and the listening socket lie microseconds. Too low: a stopped founder sends its siblings cold."""
 
+CLEAN_UP_TRIES = 100
 _POLL_S = 0.005
 _BACKLOG = 256
 
@@ -53,17 +54,18 @@ class Place:
 
     def __init__(self, torchrun_pid: int, torchrun_ticks: int, first_path: str) -> None:
         run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-        if run_id is None or "LOCAL_RANK" not in os.environ:
+        local_rank = os.environ.get("LOCAL_RANK")
+        if run_id is None or local_rank is None:
             raise Cold("torchrun has not started this process")
         self.key = _key(torchrun_pid, torchrun_ticks, first_path)
         try:
             folder = run_dir.default_path()
             if run_dir.ENVIRONMENT not in os.environ:  # a place that other users know too
                 run_dir.make(folder)
-            job = run_dir.job_dir(folder, run_id)
-            job.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.socket = run_dir.nursery_socket(folder, run_id, torchrun_pid, f"{zlib.crc32(self.key):08x}")
-        except run_dir.RunDirError as error:
+            self.worker = run_dir.worker_file(folder, run_id, int(local_rank))
+            self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except ValueError as error:  # RunDirError is one
             raise Cold(str(error)) from None
         except OSError as error:
             raise Cold(f"{error.filename}: {error.strerror}") from None
@@ -86,18 +88,11 @@ class Place:
 
     def try_lock(self) -> int | None:
         """The lock's descriptor, None where somebody has it."""
-        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == self.lock.stat().st_ino:
-                return descriptor
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        os.close(descriptor)
-        return None
+        return _locked(self.lock)
 
     def listen(self) -> socket.socket:
         """A fresh socket at the place; call with the lock."""
+        self.sweep()
         self.socket.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.fspath(self.socket))
@@ -107,11 +102,25 @@ class Place:
 
     def clean_up(self) -> None:
         """Remove what a nursery that has died without a word has left, unless there is another already."""
-        lock = self.try_lock()
-        if lock is None:
-            return
-        remove(self.socket, self.status, self.lock)
-        os.close(lock)
+        for _ in range(CLEAN_UP_TRIES):
+            lock = self.try_lock()
+            if lock is not None:
+                remove(self.worker, self.socket, self.status, self.lock)
+                os.close(lock)
+                return
+            time.sleep(_POLL_S)  # a dying process closes its connections and its lock one after the other
+
+    def sweep(self) -> None:
+        """Remove what was left where nobody was there to do so: nursery and stubs were killed together."""
+        for path in self.socket.parent.glob("nursery-*.lock"):
+            if path != self.lock and (lock := _locked(path)) is not None:
+                remove(path.with_suffix(".sock"), path.with_suffix(".json"), path)
+                os.close(lock)
+        for path in self.socket.parent.glob("worker-*"):
+            with contextlib.suppress(OSError, ValueError):
+                _, _, pid, ticks = map(int, path.read_bytes().split())
+                if not _is_there(pid, ticks):
+                    remove(path)
 
 
 def reached_or_locked(place: Place) -> tuple[socket.socket | None, int]:
@@ -129,6 +138,27 @@ def reached_or_locked(place: Place) -> tuple[socket.socket | None, int]:
         time.sleep(_POLL_S)
 
 
+def _locked(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:  # nobody has removed it meanwhile
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _is_there(pid: int, ticks: int) -> bool:
+    """Whether that process is alive; a zombie is not."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return False
+    return int(fields[19]) == ticks and fields[0] not in b"ZX"
+
+
 def peer(channel: socket.socket) -> tuple[int, int]:
     """Pid and uid of the process at the other end."""
     found = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
@@ -137,8 +167,13 @@ def peer(channel: socket.socket) -> tuple[int, int]:
 
 def start_ticks(pid: int) -> int:
     """Field 22 of /proc/PID/stat. Raises OSError where there is no such process."""
+    return int(_stat(pid)[19])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """/proc/PID/stat from its third field, the state, on."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - no Path needed
-        return int(file.read().rpartition(b")")[2].split()[19])
+        return file.read().rpartition(b")")[2].split()
 
 
 def remove(*paths: Path) -> None:

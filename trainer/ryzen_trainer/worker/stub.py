@@ -64,6 +64,7 @@ class Stub:
     def __init__(self, mode: bytes, words: list[str]) -> None:
         if os.environ.get(COLD, "0") not in {"", "0"}:
             raise Cold(f"{COLD} is set")
+        self._descriptors, streams = surroundings.standard_descriptors()
         self._torchrun = os.getppid()
         try:
             self._torchrun_fd = os.pidfd_open(self._torchrun)
@@ -77,10 +78,10 @@ class Stub:
             self._request += surroundings.read(mode, words)
         except OSError as error:
             raise Cold(f"the working directory: {error.strerror}") from None
-        self._descriptors, streams = surroundings.standard_descriptors()
         self._request.append((b"streams", streams))
         self._channel: socket.socket | None = None
         self._rank = 0
+        self._nursery = 0  # where this stub has founded it
 
     # ------------------------------------------------------------- until there is a rank
 
@@ -114,7 +115,7 @@ class Stub:
         while True:
             ready = poll.poll(ANSWER_S_MAX * 1000)
             if any(descriptor == self._torchrun_fd for descriptor, _ in ready):
-                os._exit(1)
+                self._leave_with_torchrun()
             if not ready:
                 raise Cold(f"the nursery has not answered for {ANSWER_S_MAX:.0f} s")
             answer, _ = wire.receive(channel)
@@ -139,7 +140,7 @@ class Stub:
             for each in kept:
                 os.set_inheritable(each, True)
             words = [sys.executable, "-u", str(_HERE / "nursery.py"), str(os.getpid()), *map(str, kept)]
-            os.posix_spawn(
+            self._nursery = os.posix_spawn(
                 sys.executable, words, _nursery_environment(), setsid=True, setsigmask=(),
                 setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
                 file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
@@ -150,6 +151,14 @@ class Stub:
             raise Cold(f"the nursery cannot be started: {error.strerror}") from None
         finally:
             os.close(lock)
+
+    def _leave_with_torchrun(self) -> None:
+        """Torchrun is gone, and there is no rank yet. Never returns."""
+        if self._nursery:
+            os.kill(self._nursery, signal.SIGKILL)
+            os.waitpid(self._nursery, 0)
+            self._place.clean_up()
+        os._exit(1)
 
     # ------------------------------------------------------------- while it runs
 

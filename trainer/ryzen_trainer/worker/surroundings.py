@@ -41,12 +41,14 @@ def read(mode: bytes, arguments: list[str]) -> Fields:
 
 
 def standard_descriptors() -> tuple[list[int], bytes]:
-    """Which of 0, 1, 2 are open, and the same as a field's value."""
+    """Which of 0, 1, 2 are open, and the same as a field's value. Call it before anything else opens a file."""
     is_open = []
     for each in (0, 1, 2):
-        with contextlib.suppress(OSError):
+        try:
             os.fstat(each)
             is_open.append(each)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # so that nothing of ours takes the place; not passed on at an exec
     return is_open, _numbers(is_open)
 
 
