@@ -233,11 +233,9 @@ class Nursery:
             if not kind:
                 return self._fork(channel, request, descriptors)
             wire.send(channel, [(kind, os.fsencode(why))])
-        except WireError as error:
+        except (OSError, WireError) as error:  # a broken request, or there is no process to be had
             with contextlib.suppress(OSError):
                 wire.send(channel, [(b"cold", os.fsencode(str(error)))])
-        except OSError:
-            pass  # the stub has gone, or there is no process to be had: it sees the connection close
         for each in descriptors:
             os.close(each)
         channel.close()
@@ -316,6 +314,7 @@ def main(stub: int, listener: int, lock: int, torchrun: int) -> newborn.Newborn:
     os.set_inheritable(listener, False)
     nursery.prepare()
     _be_silent()
+
     newborn.outlive_parent()
     return nursery.serve()
 

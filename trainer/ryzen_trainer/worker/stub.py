@@ -89,6 +89,7 @@ class Stub:
         """Until a rank runs. Raises Cold."""
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        reason = ""
         for _ in range(ATTEMPTS):
             channel, lock = reached_or_locked(self._place)
             try:
@@ -99,13 +100,14 @@ class Stub:
                 wire.send(channel, self._request, self._descriptors)
                 if self._is_born(channel):
                     return
+                reason = "they end"
             except TimeoutError:
                 raise Cold(f"the nursery has not answered for {ANSWER_S_MAX:.0f} s") from None
-            except OSError:
-                continue  # it has ended meanwhile
+            except OSError as error:
+                reason = str(error.strerror)  # it has ended meanwhile
             except WireError as error:
                 raise Cold(str(error)) from None
-        raise Cold(f"no nursery stays, see {self._place.socket}")
+        raise Cold(f"no nursery stays at {self._place.socket}: {reason}")
 
     def _is_born(self, channel: socket.socket) -> bool:
         """False where another nursery must be asked."""
