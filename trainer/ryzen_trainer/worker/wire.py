@@ -58,7 +58,8 @@ def send(channel: socket.socket, fields: Fields, descriptors: list[int] | None =
     """Raises OSError where nobody is there to read it."""
     message = pack(fields)
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else 0
-    channel.sendall(message[sent:])
+    if sent < len(message):  # to send nothing to a peer that has answered and gone by now is an error, too
+        channel.sendall(message[sent:])
 
 
 def receive(channel: socket.socket, descriptors_max: int = 0) -> tuple[Fields, list[int]]:
