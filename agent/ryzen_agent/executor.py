@@ -1,7 +1,7 @@
 """Kills exactly what was decided, after checking who it is.
 
 SIGKILL to the whole process group where the rank leads one (torchrun gives each rank its own), so that data
-loader workers go with it; to a forked rank's own group too, before that of its stub. Before each signal: the pid
+loader workers go with it; of a forked rank to its own group, and its stub follows it. Before each signal: the pid
 still names the process that was watched (start time) and it belongs to the job's user. A beat page alone can never
 make the agent signal anything.
 """
@@ -12,12 +12,16 @@ import contextlib
 import logging
 import os
 import signal
+import time
 
 from ryzen_agent import procfs
 from ryzen_agent.job import Job
 from ryzen_agent.leftovers import Leftover
 from ryzen_agent.process import Process
 from ryzen_agent.rank import Rank
+
+STUB_S = 1.0
+"""After the end of a forked rank its stub needs milliseconds. Too low: a stub is killed before it has told the code."""
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +56,18 @@ def _kill_leftover(job: Job, leftover: Leftover) -> bool:
 
 
 def _kill_one(job: Job, rank: Rank) -> bool:
-    if rank.inner is not None and rank.inner.group == rank.inner.pid:
-        _signal(job, rank, rank.inner)
-    return rank.process is not None and _signal(job, rank, rank.process)
+    if rank.process is None:
+        return False
+    inner = rank.inner
+    if inner is None or inner.group != inner.pid:
+        return _signal(job, rank, rank.process)
+    # Its stub ends as it ended and when it is really gone, so that torchrun starts no other beside a dying one that
+    # still holds the GPU; but not a stub that is stopped, or that nobody tells.
+    ended_s = 0.0 if rank.inner_ended_at_s is None else time.monotonic() - rank.inner_ended_at_s
+    hit = not inner.exited and _signal(job, rank, inner)
+    if ended_s > STUB_S or rank.process.state() in procfs.STOPPED_STATES:
+        hit |= _signal(job, rank, rank.process)
+    return hit
 
 
 def _signal(job: Job, rank: Rank, process: Process) -> bool:

@@ -328,8 +328,11 @@ class Job:
             self._set_inner(rank, *found)
 
     def _set_inner(self, rank: Rank, pid: int, start_ticks: int) -> None:
+        def ended(_: Process) -> None:
+            rank.inner_ended_at_s = time.monotonic()
+
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            rank.inner = Process(pid, start_ticks, self.loop, lambda _: None)
+            rank.inner = Process(pid, start_ticks, self.loop, ended)
 
     def _rank_ended(self, process: Process) -> None:
         now_s = time.monotonic()

@@ -24,6 +24,7 @@ class Rank:
     process: Process | None = None
     inner: Process | None = None
     """The process that does the work, where torchrun's child is only a wrapper around it or a forked rank's stub."""
+    inner_ended_at_s: float | None = None
     born_ns: int | None = None
     state: str = "R"
     state_since_s: float = 0.0
