@@ -93,3 +93,16 @@ def test_a_forged_worker_file_makes_nobody_else_a_rank(node: Node, coordinator: 
     coordinator.wait_job(lambda job: job.handler == Phase.JOINING and job.join_id == 2)
     assert is_dead(stub)
     assert stranger.poll() is None
+
+
+def test_a_stub_that_nobody_tells_of_its_ranks_end_does_not_hold_up_the_next_world(
+    node: Node, coordinator: Coordinator
+) -> None:
+    node.agent()
+    node.torchrun(ranks=1, WARM="1")
+    job = running(coordinator, ranks=1)
+    nursery = int(Path(f"/proc/{rank_pid(node, 0)}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(nursery, signal.SIGSTOP)
+    coordinator.desire(desired(job, 2, go=True))
+    coordinator.wait_job(lambda job: job.handler == Phase.JOINING and job.join_id == 2)
+    os.kill(nursery, signal.SIGCONT)
