@@ -16,7 +16,9 @@ USAGE_EXIT_CODE = 2
 
 USAGE = """\
 usage: ryzen-agent [options]                      run this node's agent
-       ryzen-agent run [options] -- torchrun ...  run torchrun and an agent beside it
+       ryzen-agent run [--cold] [options] -- torchrun ...
+                                                  run torchrun and an agent beside it; ranks are forked from a
+                                                  process that has imported torch, or not with --cold
        ryzen-agent status [--run-dir DIR] [--json]
 """
 

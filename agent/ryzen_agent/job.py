@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ryzen_agent import leftovers, procfs
+from ryzen_agent import leftovers, procfs, worker
 from ryzen_agent.beats import Gaps, PageFinder, PageTrack
 from ryzen_agent.decision import JobFacts, Phase, RankFacts
 from ryzen_agent.endings import ERROR_FILE, OomCount
@@ -133,6 +133,7 @@ class Job:
         now_ns = int(now_s * 1e9)
         halted = any(rank.state in procfs.HALTED_STATES for rank in alive)
         for rank in alive:
+            self._find_worker(rank, thorough)
             if rank.page is None:
                 news |= self._find_page(rank, now_ns)
             elif halted:
@@ -151,9 +152,10 @@ class Job:
     def sweep(self) -> None:
         """Look for what ranks that did not end well have left behind."""
         groups = {
-            each.pid: each.identity.generation
+            group: each.identity.generation
             for each in self.ranks
-            if not each.alive and each.exit_code != 0 and (each.process is None or each.process.group == each.pid)
+            if not each.alive and each.exit_code != 0
+            for group in each.groups
         }
         self.leftovers = leftovers.find(groups, self.uid, self.run_id) if groups else []
 
@@ -300,7 +302,8 @@ class Job:
     def _find_page(self, rank: Rank, now_ns: int) -> bool:
         """True where the rank's page is there now; it is read at once."""
         who = rank.identity
-        reader = rank.finder.find(who.generation, who.local_rank, who.run_id, None if who.generation else rank.pid)
+        pid = None if who.generation else rank.acting_pid
+        reader = rank.finder.find(who.generation, who.local_rank, who.run_id, pid)
         if reader is None:
             rank.seen_without_page = True
             return False
@@ -313,10 +316,24 @@ class Job:
 
     def _watch_inner(self, rank: Rank, header: Header) -> None:
         """Behind a wrapper script it is the script's child that can be stopped; both end together."""
-        if header.pid == rank.pid or not procfs.descends(header.pid, rank.pid):
+        if rank.inner is None and header.pid != rank.pid and procfs.descends(header.pid, rank.pid):
+            self._set_inner(rank, header.pid, header.start_ticks)
+
+    def _find_worker(self, rank: Rank, thorough: bool) -> None:
+        """Behind a `ryzen-worker` it is a process of another parent; the stub ends as soon as that has ended."""
+        if rank.inner is not None or not (thorough or rank.page is None):
             return
+        path = run_dir.worker_file(self.folder, self.run_id, rank.identity.local_rank)
+        found = worker.behind(path, (rank.pid, rank.start_ticks), self.uid, self.run_id)
+        if found is not None:
+            self._set_inner(rank, *found)
+
+    def _set_inner(self, rank: Rank, pid: int, start_ticks: int) -> None:
+        def ended(_: Process) -> None:
+            rank.inner_ended_at_s = time.monotonic()
+
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            rank.inner = Process(header.pid, header.start_ticks, self.loop, lambda _: None)
+            rank.inner = Process(pid, start_ticks, self.loop, ended)
 
     def _rank_ended(self, process: Process) -> None:
         now_s = time.monotonic()

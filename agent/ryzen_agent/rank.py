@@ -23,7 +23,8 @@ class Rank:
     finder: PageFinder
     process: Process | None = None
     inner: Process | None = None
-    """The process that writes the page, where torchrun's child is only a wrapper around it."""
+    """The process that does the work, where torchrun's child is only a wrapper around it or a forked rank's stub."""
+    inner_ended_at_s: float | None = None
     born_ns: int | None = None
     state: str = "R"
     state_since_s: float = 0.0
@@ -44,6 +45,17 @@ class Rank:
     @property
     def alive(self) -> bool:
         return self.exited_at_s is None
+
+    @property
+    def acting_pid(self) -> int:
+        """Of the process that does the work."""
+        return self.pid if self.inner is None or self.inner.exited else self.inner.pid
+
+    @property
+    def groups(self) -> set[int]:
+        """Process groups that it leads or led: of torchrun's child, and of a rank that was forked apart from it."""
+        own = {self.pid} if self.process is None or self.process.group == self.pid else set()
+        return own | ({self.inner.pid} if self.inner is not None and self.inner.group == self.inner.pid else set())
 
     @property
     def stamped_at_s(self) -> float | None:

@@ -1,6 +1,6 @@
 """`ryzen-agent run [agent options] -- torchrun ...`: the agent and torchrun as two children.
 
-The supervisor stays tiny: no gRPC, no event loop, no options of its own; the agent checks its options. If the
+The supervisor stays tiny: no gRPC, no event loop, one option of its own (`--cold`); the agent checks the others. If the
 agent dies it is started again and takes over what runs; torchrun never notices. The supervisor ends with
 torchrun's exit code. Should the supervisor itself be killed, torchrun goes on, and the agent leaves once
 nothing is left for it to watch.
@@ -20,12 +20,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ryzen_agent import warm
+
 USAGE_EXIT_CODE = 2
 RESTART_S_MIN, RESTART_S_MAX = 0.1, 5.0
 LIVED_S = 10.0
 """An agent that lived this long is started again at once."""
 
 FAREWELL_S = 3.0
+COLD = "--cold"
+"""The supervisor's only option: torchrun starts ranks as it always does (see warm.py)."""
 
 ADDED = {"--rdzv-backend": "ryzen", "--max-restarts": "1000", "--monitor-interval": "0.1"}
 """Flags that torchrun gets where the user left them out."""
@@ -39,7 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run both. Returns the exit code for the shell."""
     try:
         agent_options, command = split(arguments)
+        cold = COLD in agent_options
         command = with_missing_flags(command)
+        if not cold and _value(command, "--standalone") is None:
+            command = warm.with_worker(command, torchrun_at(command))
+        agent_options = [each for each in agent_options if each != COLD]
         return Supervisor(agent_options, command).run()
     except (UsageError, OSError) as error:
         sys.stderr.write(f"ryzen-agent run: {error}\n")

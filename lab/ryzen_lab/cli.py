@@ -48,7 +48,7 @@ def trial(
     min_nodes: Annotated[int | None, typer.Option(help="The job may shrink to this (default --nodes).")] = None,
     rdzv: Annotated[str | None, typer.Option(help="ryzen or c10d, the stock baseline.")] = None,
     bare: Annotated[bool | None, typer.Option("--bare", help="With c10d: torchrun alone, no agents.")] = None,
-    cold: Annotated[bool | None, typer.Option("--cold", help="Restarted ranks are fresh interpreters.")] = None,
+    cold: Annotated[bool | None, typer.Option("--cold", help="Ranks are fresh interpreters, none is forked.")] = None,
     return_after: Annotated[float | None, typer.Option(help="Seconds until what was killed is back.")] = None,
     script: Annotated[str | None, typer.Option(help="Any training script; its arguments follow --.")] = None,
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,

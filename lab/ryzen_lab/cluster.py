@@ -50,6 +50,7 @@ class Layout:
     min_nodes: int | None = None
     rdzv: str = "ryzen"
     bare: bool = False  # torchrun alone
+    cold: bool = False  # no rank is forked from a process that has imported torch
     steps: int = 0  # of the whole run, as far as the lab knows
     relays: bool = False  # each agent reaches the coordinator by way of one, which can be cut
     environment: dict[str, str] = field(default_factory=dict)  # of the torchruns
@@ -130,6 +131,8 @@ class Cluster:
             "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
             **self.layout.environment,
         }
+        if not layout.cold and not layout.bare:
+            command += ["--no-python", _program("ryzen-worker")]
         log = node.folder / "torchrun.log"
         node.torchrun = self._spawn("torchrun", node.name, [*command, *layout.script], log, environment)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from ryzen_lab import leftovers
 from ryzen_protos import run_dir
 
-_LONGEST_SOCKET = "n00/run/jobs/lab/rank-00.sock"
+_LONGEST_SOCKET = "n00/run/jobs/lab/nursery-1234567-01234567.sock"
 """Below the folder. Where it does not fit, Ryzen goes without the flight recorder, and a trial measures that."""
 
 

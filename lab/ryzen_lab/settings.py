@@ -38,7 +38,7 @@ class TrialSettings(Settings):
     bare: bool = False
     """torchrun alone: no coordinator and no agents beside it."""
     cold: bool = False
-    """Restarted ranks are fresh interpreters; so far they always are."""
+    """Ranks are fresh interpreters, not forked from a process that has imported torch; torchrun alone has no others."""
     return_after: Annotated[float, Field(ge=0)] | None = None
     """Seconds; None: 3 for agents and the coordinator, never for nodes."""
     script: str = REFERENCE

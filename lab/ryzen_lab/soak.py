@@ -97,6 +97,7 @@ class Soak:
             ranks_per_node=settings.ranks_per_node,
             script=script_command(settings),
             steps=settings.steps,
+            cold=settings.cold,
             coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},
         )
 

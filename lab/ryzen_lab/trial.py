@@ -114,6 +114,7 @@ class Trial:
             min_nodes=settings.min_nodes,
             rdzv=settings.rdzv,
             bare=settings.bare,
+            cold=settings.cold,
             steps=settings.steps,
             relays=any(each.kind == "partition" for each in self.faults),
             coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},

@@ -9,6 +9,8 @@
     jobs/<run_id>/rank-<local_rank>.beat
     jobs/<run_id>/rank-<local_rank>.beat.previous
     jobs/<run_id>/rank-<local_rank>.sock             torch's worker server of the rank
+    jobs/<run_id>/worker-<local_rank>                the forked rank behind a `ryzen-worker`: four numbers
+    jobs/<run_id>/nursery-<torchrun's pid>-<key>.sock   of the process that forks ranks; .lock and .json beside it
     jobs/<run_id>/evidence/rank-<local_rank>.stack   what faulthandler wrote at STACK_SIGNAL
     jobs/<run_id>/evidence/rank-<local_rank>.groups  members of the rank's process groups, JSON
 
@@ -100,6 +102,16 @@ def stack_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
 
 def groups_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
     return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.groups"
+
+
+def nursery_socket(run_dir: Path, run_id: str, torchrun_pid: int, key: str) -> Path:
+    """Raises RunDirError where its path is too long for a socket."""
+    return _socket(job_dir(run_dir, run_id) / f"nursery-{torchrun_pid}-{key}.sock")
+
+
+def worker_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
+    """Pid and start ticks of torchrun's child, then of the forked process that is the rank; gone with the rank."""
+    return job_dir(run_dir, run_id) / f"worker-{local_rank}"
 
 
 def _socket(path: Path) -> Path:

@@ -35,6 +35,7 @@ _NODE = {"fault": "node-kill", "fault_node": "node-1", "min_nodes": 1}
 
 ARRANGEMENTS = (
     Arrangement("rank killed, Ryzen", {"fault": "kill"}),
+    Arrangement("rank killed, Ryzen, ranks not forked", {"fault": "kill", "cold": True}),
     Arrangement("rank killed, torchrun c10d", {"fault": "kill", **_STOCK}),
     Arrangement("rank killed, torchrun c10d, store not shared", {"fault": "kill", **_STOCK}, WORKAROUND),
     Arrangement("rank raises, Ryzen", {"fault": "exit"}),

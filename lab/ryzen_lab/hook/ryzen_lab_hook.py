@@ -29,6 +29,8 @@ from types import ModuleType
 from typing import Any
 
 _FRAMES_UP_MAX = 12
+MARK = "RYZEN_LAB_RANK_PID"
+"""Set in a rank for those that it starts: /proc shows a forked rank's environment as it was before the fork."""
 
 
 class Channel:
@@ -244,7 +246,9 @@ class _Finder:
 
 
 def _is_rank() -> bool:
-    """Helpers that a rank starts (data loader workers, compilers) inherit RANK; a rank's parent has none."""
+    """Helpers that a rank starts (data loader workers, compilers) inherit RANK, and MARK; a rank's parent has none."""
+    if MARK in os.environ:
+        return False
     try:
         with open(f"/proc/{os.getppid()}/environ", "rb") as file:  # noqa: PTH123 - no pathlib in every start
             return b"\0RANK=" not in b"\0" + file.read()
@@ -257,6 +261,7 @@ def start() -> None:
     if not _is_rank():
         return
     environment = os.environ
+    environment[MARK] = str(os.getpid())
     channel = Channel(environment["RYZEN_LAB_SOCKET"])
     channel.send(
         "born",
@@ -274,4 +279,7 @@ def start() -> None:
         "torch.optim.optimizer": hook.install,
         "torch.distributed.distributed_c10d": hook.install_group,
     }
+    for name in list(modules):
+        if name in sys.modules:  # in a forked rank
+            modules.pop(name)(sys.modules[name])
     sys.meta_path.insert(0, _Finder(modules))

@@ -1,6 +1,7 @@
 """Python imports this at start wherever the lab put this folder first on PYTHONPATH: torchrun and its ranks.
 
-It loads the lab's hook in ranks only and then runs the `sitecustomize` that it hides, if there is one.
+It loads the lab's hook in ranks only, a forked one included but not the `ryzen-worker` before it, and then runs the
+`sitecustomize` that it hides, if there is one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ def _run_hidden() -> None:
     spec.loader.exec_module(module)
 
 
-if "RANK" in os.environ and "RYZEN_LAB_SOCKET" in os.environ:
+def _is_stub() -> bool:
+    return any(os.path.basename(each) == "ryzen-worker" for each in sys.orig_argv[1:2])  # noqa: PTH119
+
+
+if "RANK" in os.environ and not _is_stub() and "RYZEN_LAB_SOCKET" in os.environ:
     import ryzen_lab_hook  # type: ignore[import-not-found]  # beside this file, found through PYTHONPATH
 
     ryzen_lab_hook.start()

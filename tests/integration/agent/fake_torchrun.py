@@ -112,6 +112,8 @@ class FakeTorchrun:
             }  # fmt: skip
             script = os.environ.get("RANK_SCRIPT", "fake_rank.py")
             command = [sys.executable, str(Path(__file__).with_name(script))]
+            if os.environ.get("WARM"):
+                command = [str(Path(sys.executable).with_name("ryzen-worker")), *command[1:]]
             if os.environ.get("WRAPPED"):
                 command = ["/bin/sh", "-c", " ".join(command) + "; exit $?"]
             self.children.append(subprocess.Popen(command, env=environ, start_new_session=True))

@@ -1,0 +1,12 @@
+"""Warm ranks: `torchrun --no-python ryzen-worker train.py` forks a rank instead of importing torch for it.
+
+    stub.py          what torchrun starts: hands its surroundings to the nursery, then mirrors the rank's fate
+    nursery.py       a process a torchrun that has imported torch and forks a rank for each stub
+    newborn.py       what happens in the child, from the fork to the first line of the script
+    surroundings.py  what a process inherits: read in the stub, put on in the rank
+    preload.py       what is imported beforehand, and what makes a fork unsafe
+    place.py         where a nursery is reached, and that there is one of it
+    wire.py          messages between stub and nursery
+
+Nothing on the stub's way imports more than a few milliseconds' worth.
+"""

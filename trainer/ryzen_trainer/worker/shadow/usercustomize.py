@@ -1,0 +1,1 @@
+"""Hides the usercustomize of the environment from the nursery, see sitecustomize.py."""

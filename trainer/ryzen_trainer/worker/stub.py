@@ -1,0 +1,279 @@
+"""`ryzen-worker SCRIPT ...`: what torchrun starts, and what stands for the rank in torchrun's eyes.
+
+It hands all that it has inherited to the nursery, which forks the rank, and then lives as long as the rank: it passes
+signals on, ends as the rank ended, and takes the rank with it when it is killed or when torchrun is gone (the nursery
+sees its connection close). Where the rank cannot be forked, this process becomes the rank: a cold start, with one line
+that says why.
+
+Every import here is paid for at each start of a rank: no torch, no dataclasses, no asyncio.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from ryzen_trainer.worker import surroundings, wire
+from ryzen_trainer.worker.errors import Cold, WireError
+from ryzen_trainer.worker.place import COLD, Place, reached_or_locked, start_ticks
+
+USAGE_EXIT_CODE = 2
+ANSWER_S_MAX = 300.0
+"""The first answer waits for the imports. Too low: a slow file system's cold start is paid twice."""
+
+ATTEMPTS = 4
+"""A nursery may end, or find its modules out of date, while this asks."""
+
+_HERE = Path(__file__).parent
+_TO_THE_GROUP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+"""What torchrun sends to a rank's process group, and what a terminal would: its data loader workers get it too."""
+
+_KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+         signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}  # fmt: skip
+"""Not passed on: cannot be caught, or are about this process."""
+
+_RANKS_OWN = (
+    "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
+    "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_ERROR_FILE", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+"""Not for the nursery: it is no rank, and nobody who looks into /proc shall take it for one."""
+
+
+def main() -> None:
+    """Never returns."""
+    mode, words = _parsed(sys.argv[1:])
+    try:
+        stub = Stub(mode, words)
+        stub.start()
+    except Cold as why:
+        _say(f"cold start: {why}")
+        option = ["-m"] if mode == surroundings.MODULE else []
+        os.execv(sys.executable, [sys.executable, "-u", *option, *words])  # noqa: S606 - a list, no shell
+    stub.follow()
+
+
+class Stub:
+    """Raises Cold where there can be no nursery for this process."""
+
+    def __init__(self, mode: bytes, words: list[str]) -> None:
+        if os.environ.get(COLD, "0") not in {"", "0"}:
+            raise Cold(f"{COLD} is set")
+        self._descriptors, streams = surroundings.standard_descriptors()
+        self._torchrun = os.getppid()
+        try:
+            self._torchrun_fd = os.pidfd_open(self._torchrun)
+            ticks = start_ticks(self._torchrun)
+        except OSError as error:
+            raise Cold(f"torchrun cannot be watched: {error.strerror}") from None
+        first = _first_path(mode, words[0])
+        self._place = Place(self._torchrun, ticks, first)
+        try:
+            self._request = [(b"rank", b""), (b"key", self._place.key), (b"first path", os.fsencode(first))]
+            self._request += surroundings.read(mode, words)
+        except OSError as error:
+            raise Cold(f"the working directory: {error.strerror}") from None
+        self._request.append((b"streams", streams))
+        self._channel: socket.socket | None = None
+        self._rank = 0
+        self._nursery = 0  # where this stub has founded it
+
+    # ------------------------------------------------------------- until there is a rank
+
+    def start(self) -> None:
+        """Until a rank runs. Raises Cold."""
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        reason = ""
+        for _ in range(ATTEMPTS):
+            channel, lock = reached_or_locked(self._place)
+            try:
+                if channel is None:
+                    self._found(lock)
+                    continue
+                channel.settimeout(ANSWER_S_MAX)
+                wire.send(channel, self._request, self._descriptors)
+                if self._is_born(channel):
+                    return
+                reason = "they end"
+            except TimeoutError:
+                raise Cold(f"the nursery has not answered for {ANSWER_S_MAX:.0f} s") from None
+            except OSError as error:
+                reason = str(error.strerror)  # it has ended meanwhile
+            except WireError as error:
+                raise Cold(str(error)) from None
+        raise Cold(f"no nursery stays at {self._place.socket}: {reason}")
+
+    def _is_born(self, channel: socket.socket) -> bool:
+        """False where another nursery must be asked."""
+        poll = select.poll()
+        for each in (channel.fileno(), self._torchrun_fd):
+            poll.register(each, select.POLLIN)
+        while True:
+            ready = poll.poll(ANSWER_S_MAX * 1000)
+            if any(descriptor == self._torchrun_fd for descriptor, _ in ready):
+                self._leave_with_torchrun()
+            if not ready:
+                raise Cold(f"the nursery has not answered for {ANSWER_S_MAX:.0f} s")
+            answer, _ = wire.receive(channel)
+            if not answer:
+                return False
+            kind, value = answer[0]
+            if kind == b"note":
+                _say(os.fsdecode(value))
+            elif kind == b"cold":
+                raise Cold(os.fsdecode(value))
+            elif kind == b"started":
+                self._channel, self._rank = channel, int(value)
+                return True
+            else:
+                return False
+
+    def _found(self, lock: int) -> None:
+        """Start the nursery: not our child for long, in a session of its own, with the lock and a listening socket."""
+        try:
+            listener = self._place.listen()
+            kept = (listener.fileno(), lock, self._torchrun_fd)
+            for each in kept:
+                os.set_inheritable(each, True)
+            words = [sys.executable, "-u", str(_HERE / "nursery.py"), str(os.getpid()), *map(str, kept)]
+            self._nursery = os.posix_spawn(
+                sys.executable, words, _nursery_environment(), setsid=True, setsigmask=(),
+                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            )  # fmt: skip
+            os.set_inheritable(self._torchrun_fd, False)
+            listener.close()
+        except OSError as error:
+            raise Cold(f"the nursery cannot be started: {error.strerror}") from None
+        finally:
+            os.close(lock)
+
+    def _leave_with_torchrun(self) -> None:
+        """Torchrun is gone, and there is no rank yet. Never returns."""
+        if self._nursery:
+            os.kill(self._nursery, signal.SIGKILL)
+            os.waitpid(self._nursery, 0)
+            self._place.clean_up()
+        os._exit(1)
+
+    # ------------------------------------------------------------- while it runs
+
+    def follow(self) -> None:
+        """Live as long as the rank, end as it ended."""
+        channel = self._channel
+        assert channel is not None  # noqa: S101 - `start` has set it
+        woken = _catch_signals()
+        poll = select.poll()
+        for each in (channel.fileno(), self._torchrun_fd, woken.fileno()):
+            poll.register(each, select.POLLIN)
+        channel.settimeout(5.0)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if woken.fileno() in ready:
+                self._pass_on(woken.recv(64))
+            if channel.fileno() in ready:
+                self._end(channel)
+            if self._torchrun_fd in ready:
+                self._kill_group()
+                os._exit(1)
+
+    def _pass_on(self, numbers: bytes) -> None:
+        for number in numbers:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if number in _TO_THE_GROUP:
+                    os.killpg(self._rank, number)
+                else:
+                    os.kill(self._rank, number)
+
+    def _end(self, channel: socket.socket) -> None:
+        status: int | None = None
+        with contextlib.suppress(OSError, WireError, ValueError):
+            answer, _ = wire.receive(channel)
+            status = int(wire.only(answer, b"ended")) if answer else None
+        if status is None:
+            self._kill_group()
+            self._place.clean_up()
+            _say("the nursery has died, and the rank with it")
+            status = signal.SIGKILL
+        end_like(status)
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._rank, signal.SIGKILL)
+
+
+def end_like(status: int) -> None:
+    """Exit with the same code, or die by the same signal without a core of our own. Never returns."""
+    if os.WIFEXITED(status):
+        os._exit(os.WEXITSTATUS(status))
+    number = os.WTERMSIG(status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number not in {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def _catch_signals() -> socket.socket:
+    """Readable when a signal has come; its bytes are the numbers."""
+    woken, wake = socket.socketpair()
+    woken.setblocking(False)
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+    for each in signal.valid_signals() - _KEPT:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _noted)
+    return woken
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """The wakeup descriptor tells which."""
+
+
+def _nursery_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
+    # OpenBLAS starts its threads when it is loaded, and a process with threads cannot be forked; see newborn.py.
+    environment["OPENBLAS_NUM_THREADS"] = "1"
+    former = environment.get("PYTHONPATH")
+    shadow = str(_HERE / "shadow")
+    environment["PYTHONPATH"] = os.pathsep.join([shadow, former]) if former else shadow
+    return environment
+
+
+def _first_path(mode: bytes, target: str) -> str:
+    """What Python puts first on `sys.path`: the script's folder, links followed; the working directory for a module."""
+    if sys.flags.safe_path:
+        return ""
+    try:
+        if mode == surroundings.MODULE:
+            return os.getcwd()  # noqa: PTH109
+        return os.path.dirname(os.path.realpath(target))  # noqa: PTH120
+    except OSError as error:
+        raise Cold(f"the working directory: {error.strerror}") from None
+
+
+def _parsed(words: list[str]) -> tuple[bytes, list[str]]:
+    """Mode, and the script or module with its arguments. Exit code 2 and one line for anything else."""
+    if words and words[0] == "-m":
+        mode, words = surroundings.MODULE, words[1:]
+    else:
+        mode = surroundings.SCRIPT
+    if not words or words[0].startswith("-"):
+        given = f"{words[0]} is not allowed" if words else "nothing to run"
+        _say(f"{given}: torchrun ... --no-python ryzen-worker [-m MODULE | SCRIPT] [ARGUMENT...]")
+        raise SystemExit(USAGE_EXIT_CODE)
+    return mode, words
+
+
+def _say(line: str) -> None:
+    """One line to the user. A closed stderr is no reason not to train."""
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"ryzen-worker: {line}\n")
+        sys.stderr.flush()

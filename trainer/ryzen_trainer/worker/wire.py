@@ -1,0 +1,106 @@
+"""Messages between stub and nursery: pairs of a name and a value, both bytes, with their lengths in front.
+
+The first pair's name says what the message is. Names may repeat: the environment is many pairs named b"environment".
+Descriptors travel with the first byte (SCM_RIGHTS).
+
+    stub -> nursery    rank       and all of surroundings.py, with the descriptors of stdin, stdout, stderr
+    nursery -> stub    cold       why; the stub starts a fresh interpreter
+                       again      this nursery takes no more: ask for a fresh one
+                       note       a line for the user, before any of the others
+    rank -> stub       started    its pid
+    nursery -> stub    ended      its wait status
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+
+from ryzen_trainer.worker.errors import WireError
+
+Fields = list[tuple[bytes, bytes]]
+
+BYTES_MAX = 16 << 20
+"""Of a message. The kernel allows 6 MiB of arguments and environment at most (execve(2))."""
+
+_LENGTH = struct.Struct("<I")
+
+
+def pack(fields: Fields) -> bytes:
+    """The whole message, its length in front. Raises WireError where it is too long."""
+    body = b"".join(_LENGTH.pack(len(each)) + each for pair in fields for each in pair)
+    if len(body) > BYTES_MAX:
+        raise WireError(f"a message of {len(body)} bytes is longer than {BYTES_MAX}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def unpack(body: bytes) -> Fields:
+    """Raises WireError."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(body):
+        end = at + _LENGTH.size
+        if end > len(body):
+            raise WireError("a length is cut short")
+        at, end = end, end + _LENGTH.unpack_from(body, at)[0]
+        if end > len(body):
+            raise WireError("a field is cut short")
+        parts.append(body[at:end])
+        at = end
+    if len(parts) % 2 or not parts:
+        raise WireError(f"{len(parts)} fields are no pairs")
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def send(channel: socket.socket, fields: Fields, descriptors: list[int] | None = None) -> None:
+    """Raises OSError where nobody is there to read it."""
+    message = pack(fields)
+    sent = socket.send_fds(channel, [message], descriptors) if descriptors else 0
+    if sent < len(message):  # to send nothing to a peer that has answered and gone by now is an error, too
+        channel.sendall(message[sent:])
+
+
+def receive(channel: socket.socket, descriptors_max: int = 0) -> tuple[Fields, list[int]]:
+    """One message. `([], [])` where the connection ends; raises WireError for a broken one, TimeoutError, OSError."""
+    head, descriptors = b"", []
+    try:
+        while len(head) < _LENGTH.size:
+            part, found, _flags, _address = socket.recv_fds(channel, _LENGTH.size - len(head), descriptors_max)
+            descriptors += found
+            if not part:
+                return [], []
+            head += part
+        return unpack(_exactly(channel, _LENGTH.unpack(head)[0])), descriptors
+    except BaseException:
+        for each in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(each)
+        raise
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    if size > BYTES_MAX:
+        raise WireError(f"a message of {size} bytes is longer than {BYTES_MAX}")
+    parts = []
+    while size:
+        part = channel.recv(min(size, 1 << 20))
+        if not part:
+            raise WireError("a message is cut short")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def only(fields: Fields, name: bytes) -> bytes:
+    """The value of a name that is there once. Raises WireError."""
+    found = every(fields, name)
+    if len(found) != 1:
+        raise WireError(f"{name.decode()} is there {len(found)} times instead of once")
+    return found[0]
+
+
+def every(fields: Fields, name: bytes) -> list[bytes]:
+    """The values of a name, in their order."""
+    return [value for each, value in fields if each == name]
