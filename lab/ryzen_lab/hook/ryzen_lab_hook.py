@@ -117,6 +117,9 @@ class Hook:
                 self.group = module.new_group()
 
         module.init_process_group = init_process_group
+        package: Any = sys.modules.get("torch.distributed")
+        if getattr(package, "init_process_group", None) is initialise:
+            package.init_process_group = init_process_group  # in a forked rank it has the name already
 
     def _pre(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if self.before_step is not None and os.getpid() == self.pid and not self._is_other(optimizer):
