@@ -35,7 +35,7 @@ _TO_THE_GROUP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 """What torchrun sends to a rank's process group, and what a terminal would: its data loader workers get it too."""
 
 _KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
-         signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}  # fmt: skip
+         signal.SIGXFSZ, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}  # fmt: skip
 """Not passed on: cannot be caught, or are about this process."""
 
 _RANKS_OWN = (
@@ -228,8 +228,7 @@ def _catch_signals() -> socket.socket:
     wake.setblocking(False)
     signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
     for each in signal.valid_signals() - _KEPT:
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, _noted)
+        signal.signal(each, _noted)  # one that was ignored, too (nohup): the rank may have a handler of its own
     return woken
 
 
