@@ -69,7 +69,7 @@ apart = checkpointer(f"apart-{rank}")
 seen["apart"] = line(apart.check_writable)
 seen["apart save"] = line(lambda: apart.save(1, 4))
 print(json.dumps(seen))
-dist.destroy_process_group()  # torch aborts a rank now and then that ends without
+dist.destroy_process_group()
 """
 
 
