@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ryzen_lab import leftovers
 
 LAB = Path(sys.executable).parent / "ryzen-lab"
 STEPS = 120
+GRACE_S = 10.0
 Trial = Callable[..., dict[str, Any]]
 
 
@@ -22,7 +24,14 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Processes and folders of a lab that worked in `folder`."""
+    """Processes and folders of a lab that worked in `folder`. What forks ranks sees its torchrun end, and then ends."""
+    deadline = time.monotonic() + GRACE_S
+    while (found := _left_behind(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _left_behind(folder: Path) -> list[str]:
     pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
     marker = f"TMPDIR={folder}".encode()
     mine = [pid for pid in pids if any(each.startswith(marker) for each in leftovers.environment(pid))]
