@@ -10,7 +10,7 @@ import pytest
 
 from ryzen_lab.scripts import instrumented_ddp
 
-from .trials import STEPS, Trial, assert_blamed, assert_recovered, finish, left_behind, start
+from .trials import STEPS, Trial, assert_blamed, assert_recovered, finish, left_for_good, start
 
 FLOOR_S = "30"
 
@@ -128,4 +128,4 @@ def test_a_coordinator_is_measured_with_agents_that_obey(short_path: Path) -> No
     output, _ = bench.communicate(timeout=280)
     assert bench.returncode == 0, output
     assert "| 16 |" in out.read_text()
-    assert left_behind(short_path) == []
+    assert left_for_good(short_path) == []

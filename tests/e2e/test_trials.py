@@ -12,7 +12,7 @@ import pytest
 
 from ryzen_lab.scripts import plain_ddp
 
-from .trials import STEPS, Trial, assert_blamed, assert_recovered, finish, left_behind, start
+from .trials import STEPS, Trial, assert_blamed, assert_recovered, finish, left_behind, left_for_good, start
 
 
 def test_a_run_that_is_left_alone_is_left_alone(undisturbed: dict[str, Any]) -> None:
@@ -132,4 +132,4 @@ def test_the_demonstration_ends_with_equal_bits(tmp_path: Path) -> None:
     output, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, output
     assert "equal bit for bit" in output
-    assert left_behind(tmp_path) == []
+    assert left_for_good(tmp_path) == []

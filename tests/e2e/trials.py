@@ -23,15 +23,16 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Processes and folders of a lab that worked in `folder`. What forks ranks sees its torchrun end, and then ends."""
+def left_for_good(folder: Path) -> list[str]:
+    """The same after a moment: what forks ranks sees its torchrun end, and only then ends."""
     deadline = time.monotonic() + GRACE_S
-    while (found := _left_behind(folder)) and time.monotonic() < deadline:
+    while (found := left_behind(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
 
-def _left_behind(folder: Path) -> list[str]:
+def left_behind(folder: Path) -> list[str]:
+    """Processes and folders of a lab that worked in `folder`."""
     pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
     marker = f"TMPDIR={folder}".encode()
     mine = [pid for pid in pids if any(each.startswith(marker) for each in leftovers.environment(pid))]
@@ -41,7 +42,7 @@ def _left_behind(folder: Path) -> list[str]:
 def finish(lab: subprocess.Popen[str], folder: Path, out: Path) -> dict[str, Any]:
     output, _ = lab.communicate(timeout=280)
     assert lab.returncode == 0, output
-    assert left_behind(folder) == []
+    assert left_for_good(folder) == []
     result: dict[str, Any] = json.loads(out.read_text())
     return result
 
