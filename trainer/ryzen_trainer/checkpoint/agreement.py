@@ -6,7 +6,6 @@ With one process, or without torch.distributed, each of these is the identity.
 from __future__ import annotations
 
 import json
-import weakref
 from typing import Any
 
 import torch
@@ -14,25 +13,17 @@ import torch.distributed as dist
 
 
 class Ranks:
-    """The ranks that save and load together: all of the job.
-
-    No group is held on to: one that outlives `destroy_process_group` lets gloo's threads meet the interpreter's end,
-    and torch aborts the rank.
-    """
+    """The ranks that save and load together: all of the job."""
 
     def __init__(self) -> None:
         """Collective: where the default group has no gloo (nccl), one is made."""
         self.together = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if self.together else 0
         self.size = dist.get_world_size() if self.together else 1
-        self._made: weakref.ref[Any] | None = None
-        if self.together and dist.get_backend() != dist.Backend.GLOO:
-            self._made = weakref.ref(dist.new_group(backend="gloo"))
-
-    @property
-    def group(self) -> Any:
-        """None: the default group."""
-        return self._made() if self._made is not None else None
+        self.group: Any = None
+        if self.together:
+            on_cpu = dist.get_backend() == dist.Backend.GLOO
+            self.group = dist.group.WORLD if on_cpu else dist.new_group(backend="gloo")
 
     @property
     def first(self) -> bool:
