@@ -26,8 +26,8 @@ class Collector(ABC):
     def collect(self) -> Reading:
         """One look. May block up to the deadline. Raises NothingHereError, or whatever its source raises."""
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> None:  # noqa: B027 - few have something to wait for
         """Called from another thread at the end: a `collect` that waits for something returns soon."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - few have something to close
         """Called in the collector's thread after the last `collect`."""

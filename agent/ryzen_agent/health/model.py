@@ -27,7 +27,7 @@ Action: TypeAlias = Literal[
     "reboot",
     "drain_service",
 ]
-"""The words of the Xid table once it has been resolved. For a training job the last three all mean: not on this node."""
+"""The words of the Xid table once it has been resolved. To a training job the last three all mean: not on this node."""
 
 MESSAGE_CHARS = 300
 
@@ -72,7 +72,7 @@ class Condition:
 
 
 class Sample(NamedTuple):
-    """One measurement. `name` is of OpenTelemetry's conventions where there is one (`hw.temperature`), else `ryzen.*`."""
+    """One measurement. `name`: of OpenTelemetry's conventions where there is one (`hw.temperature`), else `ryzen.*`."""
 
     name: str
     value: float
