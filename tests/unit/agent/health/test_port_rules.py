@@ -90,12 +90,19 @@ def test_a_blink_is_no_flap_and_flaps_of_yesterday_do_not_count() -> None:
     assert rare.goes(UP) == set()
 
 
-def test_a_port_that_is_gone_is_down_if_it_was_ever_up() -> None:
+def test_a_port_that_is_gone_is_down_if_it_was_ever_up_but_has_not_dropped_for_a_container_may_have_it() -> None:
     history = PortHistory()
     assert history.gone(0.0) == []
     history.look(0.0, UP)
-    (gone,) = history.gone(15.0)
-    assert (gone.name, gone.message) == ("ib.port_down", "state absent, physical state absent")
+    for now_s in (15.0, 3600.0, 7200.0):
+        (gone,) = history.gone(now_s)
+        assert (gone.name, gone.message) == ("ib.port_down", "gone")
+
+
+def test_a_port_whose_state_cannot_be_read_is_not_taken_for_down() -> None:
+    history = PortHistory()
+    history.look(0.0, UP)
+    assert history.unknown(15.0) == []
 
 
 @pytest.mark.parametrize("limit", COUNTER_LIMITS, ids=lambda each: each.counter)
