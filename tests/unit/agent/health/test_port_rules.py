@@ -51,7 +51,7 @@ def test_a_port_that_stays_down_for_more_than_four_minutes_has_dropped_and_is_he
     story.goes(UP)
     assert story.goes(DOWN, 240) == {"ib.port_down"}
     assert story.goes(DOWN, 30) == {"ib.port_down", "ib.port_dropped"}
-    assert next(each for each in story.said if each.name == "ib.port_dropped").action == "drain_service"
+    assert next(each for each in story.said if each.name == "ib.port_dropped").severity == "critical"
     assert story.goes(UP, 585) == {"ib.port_dropped"}
     assert story.goes(UP, 30) == set()
 
