@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ryzen_agent.health.collector import Collector
+from ryzen_agent.health.collectors.kernel_log import KernelLog
 from ryzen_agent.health.settings import HealthSettings
 
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
 
-COLLECTORS: tuple[Maker, ...] = ()
+COLLECTORS: tuple[Maker, ...] = (KernelLog,)
 
 __all__ = ["COLLECTORS", "Maker"]
