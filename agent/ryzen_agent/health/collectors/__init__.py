@@ -10,6 +10,7 @@ from ryzen_agent.health.collectors.checkpoint import CheckpointCollector
 from ryzen_agent.health.collectors.clock import ClockCollector
 from ryzen_agent.health.collectors.host import HostCollector
 from ryzen_agent.health.collectors.infiniband import InfinibandCollector
+from ryzen_agent.health.collectors.kernel_log import KernelLog
 from ryzen_agent.health.collectors.memory import MemoryCollector
 from ryzen_agent.health.collectors.network import NetworkCollector
 from ryzen_agent.health.collectors.storage import StorageCollector
@@ -18,6 +19,7 @@ from ryzen_agent.health.settings import HealthSettings
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
 
 COLLECTORS: tuple[Maker, ...] = (
+    KernelLog,
     InfinibandCollector,
     NetworkCollector,
     MemoryCollector,
