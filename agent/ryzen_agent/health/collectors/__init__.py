@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ryzen_agent.health.collector import Collector
+from ryzen_agent.health.collectors.gpu import GpuCollector
+from ryzen_agent.health.collectors.gpu_count import GpuCountCollector
+from ryzen_agent.health.collectors.gpu_events import GpuEventsCollector
 from ryzen_agent.health.settings import HealthSettings
 
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
 
-COLLECTORS: tuple[Maker, ...] = ()
+COLLECTORS: tuple[Maker, ...] = (
+    GpuCollector,
+    GpuEventsCollector,
+    GpuCountCollector,
+)
 
 __all__ = ["COLLECTORS", "Maker"]
