@@ -77,7 +77,7 @@ def hot(subject: Subject) -> Finding | None:
     said = above_peers(reading, subject.peers)
     if core is None or said is None or subject.history.in_a_row(lambda look: look.above_peers) < ABOVE_PEERS_LOOKS:
         return None
-    return Finding(f"{core:.0f} °C, its {len(subject.peers)} peers are at {said.median_c:.0f}", core, said.limit_c)
+    return Finding(f"{core:.0f} °C, its busy peers are at {said.median_c:.0f}", core, said.limit_c)
 
 
 def heating(subject: Subject) -> Finding | None:
