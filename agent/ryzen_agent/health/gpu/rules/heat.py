@@ -70,14 +70,14 @@ def hot(subject: Subject) -> Finding | None:
     core_max = identity.gpu_max_c or identity.slowdown_c
     before = subject.history.looks[-HOT_LOOKS] if len(subject.history.looks) >= HOT_LOOKS else None
     if core is not None and core_max and core > core_max and before and (before.temperature_c or 0) > core_max:
-        return Finding(f"{core:.0f} °C, its maximum is {core_max:.0f}", core, core_max)
+        return Finding(f"{core:.0f} °C, its maximum is {core_max:.0f} °C", core, core_max)
     if memory is not None and identity.memory_max_c and memory > identity.memory_max_c:
-        return Finding(f"memory at {memory:.0f} °C, its maximum is {identity.memory_max_c:.0f}",
+        return Finding(f"memory at {memory:.0f} °C, its maximum is {identity.memory_max_c:.0f} °C",
                        memory, identity.memory_max_c)  # fmt: skip
     said = above_peers(reading, subject.peers)
     if core is None or said is None or subject.history.in_a_row(lambda look: look.above_peers) < ABOVE_PEERS_LOOKS:
         return None
-    return Finding(f"{core:.0f} °C, its busy peers are at {said.median_c:.0f}", core, said.limit_c)
+    return Finding(f"{core:.0f} °C, its busy peers are at {said.median_c:.0f} °C", core, said.limit_c)
 
 
 def heating(subject: Subject) -> Finding | None:
