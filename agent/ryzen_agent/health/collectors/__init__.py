@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ryzen_agent.health.collector import Collector
+from ryzen_agent.health.collectors.amd_gpu import AmdGpuCollector
 from ryzen_agent.health.collectors.gpu import GpuCollector
 from ryzen_agent.health.collectors.gpu_count import GpuCountCollector
 from ryzen_agent.health.collectors.gpu_events import GpuEventsCollector
@@ -17,6 +18,7 @@ COLLECTORS: tuple[Maker, ...] = (
     GpuCollector,
     GpuEventsCollector,
     GpuCountCollector,
+    AmdGpuCollector,
 )
 
 __all__ = ["COLLECTORS", "Maker"]
