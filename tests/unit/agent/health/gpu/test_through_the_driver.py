@@ -246,12 +246,17 @@ def test_no_driver_is_a_healthy_state(tmp_path: Path) -> None:
                 looker.look(name)
 
 
-@pytest.mark.parametrize(("code", "action"), [(9, "reboot"), (18, "reboot"), (999, "watch_repeat")])
-def test_a_driver_that_cannot_be_used_is_a_condition_until_it_can(faults: Faults, code: int, action: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "severity", "action"),
+    [(9, "critical", "reboot"), (18, "warning", "reboot"), (999, "warning", "watch_repeat")],
+)
+def test_a_driver_that_cannot_be_used_is_a_condition_until_it_can(
+    faults: Faults, code: int, severity: str, action: str
+) -> None:
     faults.driver(init_error=code)
     with looking(faults.folder, expected_gpus=8) as looker:
         said = of(looker.look(), "gpu.driver")
-        assert (said.severity, said.action, said.value) == ("critical", action, float(code))
+        assert (said.severity, said.action, said.value) == (severity, action, float(code))
         for name in ("gpu_events", "gpu_count"):
             with pytest.raises(NothingHereError):
                 looker.look(name)
@@ -270,21 +275,21 @@ def test_a_gpu_on_the_bus_makes_a_dead_driver_a_condition(faults: Faults, tmp_pa
     faults.driver(init_error=9)
     on_the_bus(faults.folder / "sys", ["0000:10:00.0"])
     with looking(faults.folder) as looker:
-        assert of(looker.look(), "gpu.driver")
+        assert of(looker.look(), "gpu.driver").severity == "warning", "nobody said that it should compute"
 
 
 # ---------------------------------------------------------------- the count
 
 
-def on_the_bus(sys: Path, addresses: list[str], driver: str = "nvidia") -> None:
+def on_the_bus(sys: Path, addresses: list[str], driver: str = "nvidia", kind: str = "0x030200") -> None:
     for address in addresses:
         device = sys / "bus/pci/devices" / address
         device.mkdir(parents=True)
         (device / "vendor").write_text("0x10de\n")
-        (device / "class").write_text("0x030200\n")
-        module = sys / "bus/pci/drivers" / driver
-        module.mkdir(parents=True, exist_ok=True)
+        (device / "class").write_text(f"{kind}\n")
         if driver:
+            module = sys / "bus/pci/drivers" / driver
+            module.mkdir(parents=True, exist_ok=True)
             (device / "driver").symlink_to(module)
 
 
@@ -327,9 +332,12 @@ def test_a_container_with_some_of_the_gpus_misses_none(faults: Faults) -> None:
         assert looker.look("gpu_count").conditions == ()
 
 
-def test_a_gpu_that_is_given_to_a_virtual_machine_is_not_missed(faults: Faults) -> None:
+def test_gpus_that_are_not_there_to_compute_are_not_missed(faults: Faults) -> None:
     on_the_bus(faults.folder / "sys", [f"{faults.pci(index)}.0" for index in range(7)])
     on_the_bus(faults.folder / "sys", ["0000:e0:00.0"], "vfio-pci")
+    on_the_bus(faults.folder / "sys", ["0000:e1:00.0"], "", kind="0x030000")  # the console's
+    on_the_bus(faults.folder / "sys", ["0000:e2:00.4"])
+    (faults.folder / "sys/bus/pci/devices/0000:e2:00.4/physfn").mkdir()  # a virtual function
     faults.driver(count=7)
     with looking(faults.folder) as looker:
         assert looker.look("gpu_count").conditions == ()
