@@ -22,7 +22,7 @@ UNIX_OFFSET_S = 1e6
 
 
 class HealthCommands:
-    """Part of a Scenario. An event is told with every report of its node from then on, as if nothing acknowledged it."""
+    """Part of a Scenario. An event is told with every report of its node from then on: nobody acknowledges it."""
 
     nodes: dict[str, Any]
     now_s: float
@@ -30,7 +30,9 @@ class HealthCommands:
     def _report(self, node: Any) -> None:
         raise NotImplementedError
 
-    def do_xid(self, name: str, code: str, gpu: str = "GPU-0", ranks: str = "", quietly: str = "no", **more: str) -> None:
+    def do_xid(
+        self, name: str, code: str, gpu: str = "GPU-0", ranks: str = "", quietly: str = "no", **more: str
+    ) -> None:
         """A line of the kernel log; ranks=0,1: of the job that runs here; whose=ours|foreign; quietly: told later."""
         number = int(code)
         node = self.nodes[name]
