@@ -39,13 +39,17 @@ def take(cluster: Cluster, node: Node, report: NodeReport) -> None:
 def settle(cluster: Cluster, job: Job) -> None:
     """Decide whose fault the Xids of open incidents are, once the other nodes have had the time to show the same."""
     for incident in incidents.open_of(cluster, job):
-        noted_s = incident.marks.get("noted")
-        if noted_s is None or incident.marks.get("weighed", -1.0) >= noted_s:
-            continue
-        if cluster.now_s >= noted_s + cluster.settings.health_collect_s:
+        if _is_due(cluster, incident):
             incident.marks["weighed"] = cluster.now_s
             _weigh(cluster, job, incident)
             verdicts.close_if_over(cluster, job)
+
+
+def _is_due(cluster: Cluster, incident: Incident) -> bool:
+    noted_s = incident.marks.get("noted")
+    if noted_s is None or incident.marks.get("weighed", -1.0) >= noted_s:
+        return False
+    return cluster.now_s >= noted_s + cluster.settings.health_collect_s
 
 
 # ---------------------------------------------------------------- taking in
