@@ -1,8 +1,7 @@
 """A rank whose gloo threads still hold tensors when the script ends is not aborted by that.
 
-The script makes the race certain: it lets go of a collective before it is done, so that gloo's thread is the one to
-drop the tensor, and keeps the interpreter's lock from then to its end. Without the handler torch 2.13 aborts it
-every time.
+The script makes the race all but certain: it lets go of a collective before its peer has entered it, so that gloo's
+thread is the one to drop the tensor, and keeps the interpreter's lock from then to its end.
 """
 
 from __future__ import annotations
@@ -19,13 +18,18 @@ from ryzen_protos import run_dir
 from ryzen_trainer.leaving import let_gloo_finish
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 import torch, torch.distributed as dist
 import ryzen_trainer
 from ryzen_trainer.checkpoint import Checkpointer
 
 how, folder, destroyed = sys.argv[1], sys.argv[2], sys.argv[3] == "destroyed"
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+peer = os.fork() == 0
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=int(peer), world_size=2)
+if peer:
+    time.sleep(0.3)
+    dist.all_reduce(torch.ones(1))
+    os._exit(0)
 if how == "attach":
     assert ryzen_trainer.attach().attached
     kept = dist.group.WORLD
@@ -38,7 +42,6 @@ def spin(seconds):
     while time.monotonic() < end:
         pass
 
-spin(0.1)
 sys.setswitchinterval(1000)
 if destroyed:  # what holds the group keeps its threads alive
     group = dist.group.WORLD
@@ -46,7 +49,7 @@ if destroyed:  # what holds the group keeps its threads alive
     group.allreduce([torch.ones(1)])
 else:
     dist.all_reduce(torch.ones(1), async_op=True)
-spin(0.3)
+spin(1)  # gloo's thread gets to the lock in it, on a busy machine too
 """
 
 
