@@ -3,13 +3,14 @@
 A thread of gloo's process group tells the caller that a collective is done, and only then lets go of it: of its
 tensors, and with them of Python objects, for which it needs the interpreter's lock. If the main thread is first, and
 begins to finalise the interpreter, CPython ends the thread where it asks for the lock, inside a C++ destructor:
-"terminate called without an active exception", the rank is aborted after its last step. If a destructor of the group
-is already waiting for that thread and holds the lock, the rank never ends (torch 2.13 on Python 3.11, both seen;
-torch's issue 190489). A script without Ryzen has the same race; a checkpoint's many small collectives near the end,
-a group that somebody still holds after `destroy_process_group` and a busy machine make it likelier.
+"terminate called without an active exception", the rank is aborted after its last step (seen in torch 2.13 on Python
+3.11; torch's issue 190489). A destructor of the group that waits for that thread and holds the lock would wait for
+ever. A script without Ryzen has the same race; a checkpoint's many small collectives near the end, a group that
+somebody still holds after `destroy_process_group` and a busy machine make it likelier.
 
-So the main thread sleeps at exit, without the lock, until these threads have nothing to do: 2 to 4 ms on an idle
-machine. Nothing of torch is shut down, kept or changed.
+So the main thread sleeps at exit, without the lock, until these threads have nothing to do: two looks on an idle
+machine. Nothing of torch is shut down, kept or changed. A thread that happens to sleep between the two, or gets no
+processor for a second, is not waited for: the race is made rare, and only torch can end it.
 """
 
 from __future__ import annotations
