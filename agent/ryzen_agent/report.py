@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ryzen_agent import procfs, recorder
+from ryzen_agent.beats import SKIPS_KEPT
 from ryzen_agent.decision import Phase
 from ryzen_agent.job import Job
 from ryzen_agent.probe import Probe, groups_of
@@ -105,7 +106,19 @@ def observed_job(
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
         message.checkpoint_step, message.checkpoint_known = max(steps), True
+    _add_skips(message, ranks)
     return message
+
+
+def _add_skips(message: node_pb2.ObservedJob, ranks: list[Rank]) -> None:
+    """What the gradient guards of the newest generation have done: the ranks decide alike, so once for all."""
+    pages = [rank.page for rank in ranks if rank.page is not None]
+    skipped = {step: nonfinite for page in pages for step, nonfinite in page.skipped.items()}
+    for step in sorted(skipped)[-SKIPS_KEPT:]:
+        message.skipped.add(step=step, nonfinite=skipped[step])
+    wanted = [page.rollback_wanted for page in pages if page.rollback_wanted is not None]
+    if wanted:
+        message.rollback_wanted = min(wanted)
 
 
 def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:

@@ -44,6 +44,7 @@ from ryzen_protos.beat_records import (
     Header,
     Progress,
     RareEvent,
+    Skip,
     StepMark,
     StepRecord,
     process_start_ticks,
@@ -61,6 +62,7 @@ __all__ = [
     "Header",
     "Progress",
     "RareEvent",
+    "Skip",
     "StepMark",
     "StepRecord",
     "finite_or_none",
@@ -177,10 +179,10 @@ class BeatWriter:
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
         self._steps += 1
 
-    def event(self, kind: Event, step: int) -> None:
-        """Enter a rare event in its ring."""
+    def event(self, kind: Event, step: int, detail: int = 0) -> None:
+        """Enter a rare event in its ring. `detail`: of its kind, 0 to 65535."""
         self._events += 1
-        raw = _EVENT.pack(self._events, time.monotonic_ns(), step, kind, 0)
+        raw = _EVENT.pack(self._events, time.monotonic_ns(), step, kind, detail)
         at = _EVENTS_AT + (self._events % EVENTS) * _EVENT_BYTES
         self._map[at : at + _EVENT_BYTES] = raw + _CRC.pack(crc32(raw))
 
@@ -304,7 +306,7 @@ class BeatReader:
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
         newer = [place for place, sequence in enumerate(_EVENT_SEQUENCES.unpack(raw)) if sequence > after]
         found = (_checked(_EVENT, raw, place * _EVENT_BYTES) for place in newer)
-        return sorted((RareEvent(*each[:4]) for each in found if each is not None), key=lambda each: each.sequence)
+        return sorted((RareEvent(*each) for each in found if each is not None), key=lambda each: each.sequence)
 
     def close(self) -> None:
         if self._descriptor >= 0:

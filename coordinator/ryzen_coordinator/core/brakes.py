@@ -39,6 +39,13 @@ def reason_to_stop(job: Job, settings: CoreSettings) -> str | None:
     return None
 
 
+def reason_not_to_roll_back(job: Job, step: int) -> str | None:
+    """Why a gradient guard's wish to go back to `step` is not granted: the same steps have ended so before."""
+    if job.diverged_step is None or step > job.diverged_step:
+        return None
+    return f"it was rolled back to step {job.diverged_step} for that before: a person must look at data and settings"
+
+
 EVICTIONS_WITHIN_S = 3600.0
 EVICTIONS_LEAST = 2
 """Allowed in the smallest cluster: the second bad node of an hour is no pattern yet."""

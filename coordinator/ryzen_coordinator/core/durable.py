@@ -127,6 +127,7 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "longest_silence_s": job.gaps.ever_s,
         "advice": job.advice,
         "floor_step": job.floor_step,
+        "diverged_step": job.diverged_step,
         "even_step": job.marks.even_step if job.marks.generation == job.generation else None,
         "taint": asdict(job.taint) if job.taint is not None else None,
         "open": list(job.open),
@@ -163,6 +164,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.unended = {name: Leaver(pid, stream=0) for name, pid in body["unended"].items()}
     job.gaps.ever_s = body["longest_silence_s"]
     job.advice, job.floor_step = body["advice"], body["floor_step"]
+    job.diverged_step = body.get("diverged_step")  # not in records from before there was a guard
     job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest

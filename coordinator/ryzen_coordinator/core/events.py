@@ -120,7 +120,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class JobSeen:
-    """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits."""
+    """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits.
+
+    `skipped`: newest steps that their gradient guards have not done, ascending, with whether a gradient was not finite;
+    `rollback_wanted`: a guard asks to resume from a checkpoint of this step or before.
+    """
 
     run_id: str
     user: str
@@ -139,6 +143,8 @@ class JobSeen:
     torchrun_exit_code: int | None = None
     stacks: tuple[tuple[int, str], ...] = ()
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    skipped: tuple[tuple[int, bool], ...] = ()
+    rollback_wanted: int | None = None
 
     @property
     def key(self) -> JobKey:

@@ -3,6 +3,7 @@
 exit, oom, unknown   restart in place: the nodes are not to blame
 hang                 restart in place; the agent kills what does not move
 desync               roll back to a checkpoint from before it
+divergence           roll back to a checkpoint from before the skipped steps, once for a step
 node_lost            evict: a spare takes the group rank, else the world shrinks; none while it must wait
 hardware             the same, and the node is quarantined: it stays out, whoever must wait for that, until readmitted
 thermal              advise: a person looks at the fans, or at the rack
@@ -32,6 +33,14 @@ def for_desync(verdict: Verdict, clean_step: int | None, stop_reason: str | None
     if clean_step is None:
         unknown = "since when is not known (no step marks): the newest checkpoint is resumed from"
         return replace(verdict, action="restart", reason=_joined(verdict.reason, unknown))
+    words = f"back to a checkpoint of step {clean_step} or before"
+    return replace(verdict, action="rollback", reason=_joined(verdict.reason, words))
+
+
+def for_divergence(verdict: Verdict, clean_step: int, stop_reason: str | None) -> Verdict:
+    """Back to a checkpoint from before the guard began to skip; the nodes are not to blame."""
+    if stop_reason is not None:
+        return for_exit(verdict, stop_reason)
     words = f"back to a checkpoint of step {clean_step} or before"
     return replace(verdict, action="rollback", reason=_joined(verdict.reason, words))
 

@@ -7,6 +7,8 @@ first, because acting on them is what breaks the world.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ryzen_coordinator.core import (
     brakes,
     ending,
@@ -47,6 +49,8 @@ def _suspect(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
         _report_network(cluster, job, suspicion)
     elif suspicion.kind == "desync":
         _on_desync(cluster, job, suspicion)
+    elif suspicion.kind == "divergence":
+        _on_divergence(cluster, job, suspicion)
     elif suspicion.kind == "hang":
         if job.question is None:
             job.question = Question("hang", cluster.ask(job), cluster.now_s, frozenset(suspicion.nodes))
@@ -174,6 +178,30 @@ def _on_desync(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     incident = incidents.open_on(cluster, job, suspicion)
     moments.keep(cluster, incident, moments.views(cluster, job))
     act_on_hang(cluster, job, incident, verdict, rollback.clean_step(job))
+
+
+def _on_divergence(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
+    """The training itself goes wrong: nobody is named. Once for a step it begins again from before."""
+    wanted = job.rollback_answered = job.rollback_wanted
+    if wanted is None:
+        return
+    step = wanted[1]
+    verdict = Verdict("divergence", reason=suspicion.evidence[0])
+    keep = brakes.reason_not_to_roll_back(job, step)
+    if keep is not None or cluster.settings.divergence_mode == "advise" or job.watched or job.phase not in WORLD_UP:
+        advice = incidents.open_on(cluster, job, suspicion, rides=False)
+        reason = f"{verdict.reason}; {keep}" if keep is not None else verdict.reason
+        incidents.decide(cluster, advice, policy.advise(replace(verdict, reason=reason)))
+        incidents.close(cluster, advice, "advice only")
+        return
+    incident = incidents.open_on(cluster, job, suspicion)
+    job.diverged_step = step
+    rollback.taint(job, step)
+    incident.resume_at_most = rollback.resume_at_most(job)
+    start_anew(cluster, job, verdict.reason)
+    stop = job.note if job.phase == "given_up" else None
+    incidents.decide(cluster, incident, policy.for_divergence(verdict, step, stop))
+    verdicts.close_if_over(cluster, job)
 
 
 def _advise_hang(cluster: Cluster, job: Job, suspicion: Suspicion, verdict: Verdict) -> None:

@@ -183,8 +183,24 @@ def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
 def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
     if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
         cluster.durable[("job", job.record)] = None
+    if seen.skipped or seen.rollback_wanted is not None:
+        _take_skips(cluster, job, seen)
     if rollback.take_checkpoint(job, seen):
         cluster.durable[("job", job.record)] = None
+
+
+def _take_skips(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+    """What the gradient guards say. Each skipped step is told of once, by whichever node reports it first."""
+    generation = max((rank.generation for rank in seen.ranks), default=0)
+    if generation != job.generation:
+        return
+    for step, nonfinite in seen.skipped:
+        if (generation, step) > job.skip_told:
+            job.skip_told = (generation, step)
+            why = "a gradient is not finite" if nonfinite else "the gradient norm is a spike"
+            cluster.say("warning", f"{job.run_id}: step {step} is skipped by the gradient guard: {why}", job=job.run_id)
+    if seen.rollback_wanted is not None:
+        job.rollback_wanted = (generation, seen.rollback_wanted)
 
 
 def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:

@@ -65,6 +65,8 @@ class CoreSettings:
     """What is done about a rank that hangs: act, only say so (advise), or look away (off)."""
     desync_mode: Mode = "act"
     """The same for ranks that do not do the same collectives any more: act is a rollback."""
+    divergence_mode: Mode = "act"
+    """The same for a gradient guard that skips one step after the other: act is a rollback, once for a step."""
     node_loss_mode: Mode = "act"
     """The same for a node that is lost."""
     health_mode: Mode = "act"

@@ -173,7 +173,9 @@ class Job:
     still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
     `floor_step`: the step at which a stall without proof was acted on last. `heard_until_s`: until when
     no node of the world `heard_world` (its generation and size) can be silent. `held_until_s`: until when no world is
-    formed, because it is not decided yet who is out.
+    formed, because it is not decided yet who is out. `skip_told`: generation and step of the newest skipped step that
+    there was word of; `rollback_wanted`, `rollback_answered`: generation, and step from before which a guard wants to
+    resume; `diverged_step`: of the last such rollback.
     """
 
     user: str
@@ -206,6 +208,10 @@ class Job:
     floor_step: int | None = None
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
+    skip_told: tuple[int, int] = (0, -1)
+    rollback_wanted: tuple[int, int] | None = None
+    rollback_answered: tuple[int, int] | None = None
+    diverged_step: int | None = None
     open: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     restarts: int = 0

@@ -201,6 +201,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("exits are not seen", _without("exits"), Seeds("single", "blame"), ("exits",)),
     Mutation("stopped ranks are not seen", _without("stall"), Seeds("single", "blame"), ("stall",)),
     Mutation("skipped collectives are not seen", _without("desync"), Seeds("skipping", "rollback"), ("desync",)),
+    Mutation("a guard's wish for a rollback is not heard", _without("divergence"), Scenario("divergence_rollback"),
+             ("divergence",)),
     Mutation("silent nodes are not seen", _without("node_loss"), Seeds("single", "blame"), ("node_loss",)),
     Mutation("standing still is not looked into", _put(hang, "look", _nothing), Seeds("single", "blame")),
     Mutation("no evidence is asked for", _no_evidence, Seeds("single", "blame")),
@@ -210,6 +212,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("restarts are not counted", _put(brakes, "account", _nothing), Seeds("braked", "brakes"), ("account",)),
     Mutation("no reason to stop is ever found", _put(brakes, "reason_to_stop", _nothing),
              Seeds("braked", "brakes"), ("reason_to_stop",)),
+    Mutation("a guard is rolled back for at one step without end", _put(brakes, "reason_not_to_roll_back", _nothing),
+             Scenario("divergence_rollback"), ("reason_not_to_roll_back",)),
     # what must not be done
     Mutation("the others' steps do not acquit a silent node",
              _put(ProgressTable, "others_silent", lambda *_: True), Seeds("quiet", "false actions")),
