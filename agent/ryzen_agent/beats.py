@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress, Skip
 
 START_SECTION = "(start)"
@@ -85,6 +86,8 @@ class PageTrack:
         self.checkpoint_step: int | None = None
         self.skipped: dict[int, bool] = {}
         """Steps that the gradient guard has not done, newest last; True: a gradient was not finite."""
+        self.checks: tuple[Check, ...] = ()
+        """Newest results of the replica check."""
         self.rollback_wanted: int | None = None
         """The guard asks to resume from a checkpoint of this step or before."""
         self.changed_ns = born_ns or 0
@@ -134,6 +137,7 @@ class PageTrack:
     def look_at_events(self) -> bool:
         """Read the ring of rare events. True where there is one to tell of at once."""
         news = False
+        self.checks = tuple(self.reader.checks())
         for event in self.reader.events(after=self._last_event):
             self._last_event = event.sequence
             newest = -1 if self.checkpoint_step is None else self.checkpoint_step

@@ -192,6 +192,11 @@ class Run:
         """Ask the coordinator to resume from a checkpoint of `step` or before (that many steps done are good)."""
         self._tell(Event.ROLLBACK_WANTED, step)
 
+    def checked(self, done: int, digest: int, group: int = 0) -> None:
+        """The parameters after `done` steps have this digest (64 bits); compared with the others of `group`."""
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.check(done, digest, group)
+
     def finish(self) -> None:
         """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.
 
@@ -337,6 +342,8 @@ class DetachedRun(Run):
     def step_skipped(self, *, nonfinite: bool = False) -> None: ...
 
     def ask_for_rollback(self, step: int) -> None: ...
+
+    def checked(self, done: int, digest: int, group: int = 0) -> None: ...
 
     def finish(self) -> None: ...
 

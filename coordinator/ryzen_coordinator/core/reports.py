@@ -213,6 +213,9 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
         _take_marks(job, seen)
         if not known and job.marks.even_step is not None:
             cluster.durable[("job", job.record)] = None
+    for places, group, checks in seen.checks:
+        fresh = [seen.ranks[place].rank for place in places if seen.ranks[place].generation == job.replicas.generation]
+        job.replicas.observe(fresh, group, checks)
     if not job.sends_progress:
         job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
 
@@ -256,6 +259,7 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.go = True
     job.formed_s = cluster.now_s
     job.marks.begin(seen.generation, ranks)
+    job.replicas.begin(seen.generation, ranks)
     for name in nodes:
         job.members[name].used = job.members[name].seen.join
     if newer:

@@ -65,6 +65,8 @@ class CoreSettings:
     """What is done about a rank that hangs: act, only say so (advise), or look away (off)."""
     desync_mode: Mode = "act"
     """The same for ranks that do not do the same collectives any more: act is a rollback."""
+    corruption_mode: Mode = "act"
+    """The same for replicas whose parameters differ: act quarantines the node of the odd one out, and rolls back."""
     divergence_mode: Mode = "act"
     """The same for a gradient guard that skips one step after the other: act is a rollback, once for a step."""
     node_loss_mode: Mode = "act"

@@ -201,6 +201,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("exits are not seen", _without("exits"), Seeds("single", "blame"), ("exits",)),
     Mutation("stopped ranks are not seen", _without("stall"), Seeds("single", "blame"), ("stall",)),
     Mutation("skipped collectives are not seen", _without("desync"), Seeds("skipping", "rollback"), ("desync",)),
+    Mutation("replicas that differ are not seen", _without("corruption"), Scenario("corruption_spare"),
+             ("corruption",)),
     Mutation("a guard's wish for a rollback is not heard", _without("divergence"), Scenario("divergence_rollback"),
              ("divergence",)),
     Mutation("silent nodes are not seen", _without("node_loss"), Seeds("single", "blame"), ("node_loss",)),
@@ -214,6 +216,9 @@ MUTATIONS: tuple[Mutation, ...] = (
              Seeds("braked", "brakes"), ("reason_to_stop",)),
     Mutation("a guard is rolled back for at one step without end", _put(brakes, "reason_not_to_roll_back", _nothing),
              Scenario("divergence_rollback"), ("reason_not_to_roll_back",)),
+    Mutation("nobody is named and the job is rolled back without end",
+             _put(brakes, "reason_not_to_roll_back_unnamed", _nothing), Scenario("corruption_unnamed"),
+             ("reason_not_to_roll_back_unnamed",)),
     # what must not be done
     Mutation("the others' steps do not acquit a silent node",
              _put(ProgressTable, "others_silent", lambda *_: True), Seeds("quiet", "false actions")),

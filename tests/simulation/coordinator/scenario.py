@@ -182,6 +182,7 @@ class Scenario(RankCommands, HealthCommands):
             store=None,
             ranks=ranks,
             checkpoint_step=None,
+            checks=(),
             skipped=(),
             rollback_wanted=None,
         )

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ryzen_trainer
 from ryzen_trainer.checkpoint import Checkpointer
+from ryzen_trainer.corruption import ReplicaCheck
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
@@ -48,6 +49,7 @@ class Parts:
     batches: Iterator[tuple[Tensor, Tensor]]
     checkpointer: Checkpointer
     guard: GradientGuard
+    replicas: ReplicaCheck
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
 
@@ -105,8 +107,11 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     if config.distributed.strategy == "ddp":
         inputs, targets = (each.to(device) for each in windows[0])
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
+    replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
-    parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard)
+    parts = Parts(
+        config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas
+    )
     return parts, start
 
 
@@ -142,6 +147,8 @@ def _step(parts: Parts, step: int) -> None:
         parts.guard.step()
         parts.scheduler.step()
         parts.optimizer.zero_grad(set_to_none=True)
+    with run.section("check"):
+        parts.replicas.step()
     done = step + 1
     spoken = done % training.report_every == 0
     if spoken or parts.device.type == "cpu":  # on a GPU to read a figure is to wait for it
