@@ -26,6 +26,7 @@ from ryzen_coordinator.core.events import (
     RankSeen,
     Shape,
 )
+from ryzen_coordinator.server import convert_health
 from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -78,6 +79,8 @@ def report(node: str, stream: int, update: pb.NodeUpdate, now_unix_ns: int) -> N
         jobs=tuple([_job(job) for job in update.jobs if _is_run_id(job.run_id)]),
         answered_inquiry=update.answered_inquiry,
         clock_offset_s=(update.sent_unix_ns - now_unix_ns) / 1e9 if update.sent_unix_ns else 0.0,
+        health=tuple(convert_health.events(update.events)) if update.events else (),
+        conditions=convert_health.conditions(update.conditions) if update.HasField("conditions") else None,
     )
 
 
