@@ -330,6 +330,7 @@ def use_everything(run: Run) -> None:
         run.report(loss=1.0, tokens=1, samples=1, grad_norm=1.0, learning_rate=1.0, flops=1.0)
     assert list(run.steps("ab", start=3)) == ["a", "b"]
     run.checkpoint_committed(1)
+    run.computes_on("GPU-1", "0000:01:00")
     run.failed("ValueError", "text")
     run.finish()
 
