@@ -29,3 +29,5 @@ class HealthSettings:
     """Where space is watched and a bounded write is tried now and then; None: no probe."""
     power_cap_share: float | None = None
     """Of a throttling GPU's default power limit, to which it is lowered instead of losing the node; None: never."""
+    without: tuple[str, ...] = ()
+    """Collectors that do not run, by name."""
