@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from ryzen_agent.health.watched import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class HealthSettings:
     """Devices ("mlx5_3") that are not looked at."""
     checkpoint_folder: Path | None = None
     """Where space is watched and a bounded write is tried now and then; None: no probe."""
+    storage_folders: tuple[Path, ...] = (Path("/"), Path("/dev/shm"), Path("/tmp"))  # noqa: S108 - only looked at
+    """Whose file systems are watched for space, with the state folder's. Loaders and NCCL need /dev/shm."""
+    watched: Watched = field(default_factory=Watched)
+    """Processes of the ranks: the agent fills it while it runs."""
     power_cap_share: float | None = None
     """Of a throttling GPU's default power limit, to which it is lowered instead of losing the node; None: never."""
     without: tuple[str, ...] = ()
