@@ -71,6 +71,10 @@ class Attribution:
         by_process = self._of_process(event)
         return by_process if by_process is not UNKNOWN else by_device
 
+    def of_rank(self, pid: int) -> Owner:
+        """Of a process that is a rank."""
+        return self._processes(time.time())[0].get(pid, UNKNOWN)
+
     def of_device(self, device: str) -> Owner:
         """By UUID."""
         found: dict[str, list[int]] = {}

@@ -90,3 +90,5 @@ class Reading:
     events: tuple[Event, ...] = ()
     samples: tuple[Sample, ...] = ()
     devices: tuple[tuple[str, str], ...] = field(default=())
+    processes: tuple[tuple[int, str], ...] = field(default=())
+    """(pid, UUID) of the processes that compute on a GPU, in this agent's pid namespace or its driver's."""

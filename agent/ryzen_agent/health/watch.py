@@ -30,6 +30,8 @@ from ryzen_agent.rank import Rank
 from ryzen_protos.settings import SettingsError
 from ryzen_protos.v1 import node_pb2
 
+PROCESS = "pid "
+"""How the device of a condition begins that is a process's."""
 STOP_S = 0.5
 """For collectors that are about to return. Higher delays the agent's end for nothing: the threads end with it."""
 
@@ -60,15 +62,17 @@ class HealthWatch:
     ) -> None:  # fmt: skip
         """`settings`: None for no collector at all. Raises SettingsError."""
         loop = asyncio.get_running_loop()
+        self._settings = settings or HealthSettings()
+        self._jobs = jobs
         self._keep = keep
         self._changed = changed
         self._runners = [Runner(each, loop, self._told) for each in make_collectors(settings, makers)]
-        kmsg_path = (settings or HealthSettings()).kmsg_path
-        self._attribution = Attribution(jobs, kmsg_path, self._device_of)
+        self._attribution = Attribution(jobs, self._settings.kmsg_path, self._device_of)
         self._pairing = pairing.Pairing(self._tell, loop.call_later)
         self._levels: dict[Runner, list[Level]] = {}
         self._uuids: dict[str, str] = {}
         self._gpu_of_pid: dict[int, str] = {}
+        self._jobs_told: set[str] = set()
         self._since_s: dict[tuple[str, str], float] = {}
         self._all_gone = asyncio.Event()
 
@@ -87,7 +91,8 @@ class HealthWatch:
         self._pairing.flush()
 
     def look(self, now_s: float) -> None:
-        """Once a second: who does not answer?"""
+        """Once a second: which processes are ranks, and who does not answer?"""
+        self._name_ranks()
         changed = [each.check(now_s) for each in self._runners]
         if any(changed):
             self._settle(now_s)
@@ -120,6 +125,17 @@ class HealthWatch:
 
     # ------------------------------------------------------------- inside
 
+    def _name_ranks(self) -> None:
+        """For the collectors that look at processes. What a driver said of others, or of ranks long gone, is let go."""
+        pids: dict[str, list[int]] = {run_id: [] for run_id in self._jobs_told}
+        for job in self._jobs:
+            pids[job.run_id] = [*pids.get(job.run_id, []), *(rank.acting_pid for rank in job.ranks if rank.alive)]
+        for run_id, its in pids.items():
+            self._settings.watched.put(run_id, its)
+        self._jobs_told = {run_id for run_id, its in pids.items() if its}
+        known = {pid for job in self._jobs for rank in job.ranks for pid in (rank.pid, rank.acting_pid)}
+        self._gpu_of_pid = {pid: gpu for pid, gpu in self._gpu_of_pid.items() if pid in known}
+
     def _told(self, runner: Runner, reading: Reading | None) -> None:
         """A look has come back. Told at once where it matters; measured values alone go with the next update."""
         now_s = time.monotonic()
@@ -128,6 +144,7 @@ class HealthWatch:
                 self._all_gone.set()
             return
         self._uuids.update(reading.devices)
+        self._gpu_of_pid.update(reading.processes)
         for each in reading.events:
             self._take(runner.name, each, now_s)
         levels: list[Level] = [(each.name, each.device, each.severity, each.action) for each in reading.conditions]
@@ -162,6 +179,8 @@ class HealthWatch:
         return {each.key: each for each in named}
 
     def _owner_of(self, condition: Condition) -> Owner:
+        if condition.device.startswith(PROCESS):
+            return self._attribution.of_rank(int(condition.device.removeprefix(PROCESS)))
         return self._attribution.of_device(condition.device) if condition.device else UNKNOWN
 
     def _named(self, device: str, pci: str) -> str:
