@@ -90,6 +90,10 @@ class PageTrack:
     def header(self) -> Header:
         return self.reader.header
 
+    def device(self) -> tuple[str, str]:
+        """UUID and PCI address of the GPU that the rank computes on, "" each while that is not known."""
+        return self.reader.device()
+
     def has_changed(self) -> bool:
         """Whether there is anything new to look at."""
         stamp = self.reader.stamp()

@@ -52,6 +52,11 @@ class Rank:
         return self.pid if self.inner is None or self.inner.exited else self.inner.pid
 
     @property
+    def device(self) -> tuple[str, str]:
+        """UUID and PCI address of the GPU it computes on, as its page says; "" each where that is not known."""
+        return self.page.device() if self.page is not None else ("", "")
+
+    @property
     def groups(self) -> set[int]:
         """Process groups that it leads or led: of torchrun's child, and of a rank that was forked apart from it."""
         own = {self.pid} if self.process is None or self.process.group == self.pid else set()

@@ -9,6 +9,7 @@ the process: what a killed rank did last stays readable.
     4096    1024   progress: two slots of one record each, written in turn
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
+    7680     512   device: what the rank computes on, written once when that is known; zeros in older pages
     8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
 
@@ -70,6 +71,7 @@ __all__ = [
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
 _NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
+_DEVICE_AT, _DEVICE_BYTES = 7680, 512
 _STEPS_AT, _STEP_BYTES, STEPS = 8192, 92, 256
 _EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
 RING_SECTIONS = 8
@@ -79,6 +81,7 @@ _CRC = struct.Struct("<I")
 _SEQUENCE = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<QQQHHQQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
+_DEVICE = struct.Struct("<H96sH32s")
 _NEVER = bytes(8)
 """A failure without a time was never written: no need to add up its hundreds of bytes at each look."""
 
@@ -157,6 +160,12 @@ class BeatWriter:
         raw = _FAILURE.pack(time.monotonic_ns(), len(kind), kind, len(text), text)
         self._map[_FAILURE_AT : _FAILURE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
 
+    def device(self, uuid: str, pci: str) -> None:
+        """Enter what the rank computes on: the GPU's UUID and its PCI address "0000:05:00"; either may be ""."""
+        name, address = uuid.encode(errors="replace")[:96], pci.encode(errors="replace")[:32]
+        raw = _DEVICE.pack(len(name), name, len(address), address)
+        self._map[_DEVICE_AT : _DEVICE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
+
     def step_done(
         self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
         sections: list[float],
@@ -222,6 +231,17 @@ class BeatReader:
             return None
         at_ns, kind_len, kind, text_len, text = values
         return Failure(at_ns, _text(kind[:kind_len]), _text(text[:text_len]))
+
+    def device(self) -> tuple[str, str]:
+        """UUID and PCI address of the GPU that the rank computes on, as far as they are known: else "" each.
+
+        What `attach()` was told stands in the header, where the rank itself has found nothing out yet.
+        """
+        raw = self._read(_DEVICE_AT, _DEVICE_BYTES)
+        values = _checked(_DEVICE, raw)
+        if values is None or not (values[0] or values[2]):
+            return self.header.device, ""
+        return _text(values[1][: values[0]]), _text(values[3][: values[2]])
 
     def section_names(self) -> list[str]:
         """By index, as far as the table is filled."""

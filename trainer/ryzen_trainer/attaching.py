@@ -8,17 +8,21 @@ attached already gets a run that does nothing.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 from pathlib import Path
 
 from ryzen_protos import run_dir
 from ryzen_protos.beat_page import BeatWriter, Header, process_start_ticks
-from ryzen_trainer import evidence
+from ryzen_trainer import evidence, gpu
 from ryzen_trainer.failure import Nudge, stamp_uncaught
 from ryzen_trainer.run import RESUME_AT_MOST, DetachedRun, Run, resume_at_most
 
 ATTACHED = "RYZEN_ATTACHED_PID"
 """Set by `attach()` for the children: the process that writes the page."""
+
+DEVICE_LOOKS = 3
+"""Steps at whose begin the rank's GPU is looked for; after that it computes on none."""
 
 _runs: dict[int, Run] = {}  # by process id: one, and after a fork the parent's beside it
 
@@ -74,14 +78,29 @@ def _attached(role: str, device: str) -> Run:
 
 def _serve_evidence(run: Run, folder: Path, header: Header) -> None:
     """Now where torch is loaded, else when the first step begins. A path too long for a socket is done without."""
-    try:
+    path: Path | None = None
+    with contextlib.suppress(run_dir.RunDirError):
         path = run_dir.worker_socket(folder, header.run_id, header.local_rank)
-    except run_dir.RunDirError:
-        return
-    if evidence.torch_is_loaded():
+    if path is not None and evidence.torch_is_loaded():
         evidence.serve(path)
-    else:
-        run.at_first_step = lambda: evidence.serve(path)
+        path = None
+    run.at_next_step = lambda: _first_step(run, path, known=bool(header.device))
+
+
+def _first_step(run: Run, worker_socket: Path | None, known: bool) -> None:
+    if worker_socket is not None:
+        evidence.serve(worker_socket)
+    if not known:
+        _look_for_device(run, DEVICE_LOOKS)
+
+
+def _look_for_device(run: Run, looks: int) -> None:
+    """At the next steps too, where nothing lies on a GPU yet: a script may move its model there in its first one."""
+    found = gpu.in_use()
+    if found is not None:
+        run.computes_on(*found)
+    elif looks > 1:
+        run.at_next_step = lambda: _look_for_device(run, looks - 1)
 
 
 def _header(role: str, device: str) -> Header:

@@ -69,8 +69,8 @@ class Run:
     ) -> None:
         self.resume_at_most = resume_at_most
         """After a rollback: the newest step whose checkpoint may be resumed from. None: any."""
-        self.at_first_step: Callable[[], object] | None = None
-        """Called once, when the first step begins."""
+        self.at_next_step: Callable[[], object] | None = None
+        """Called once, when the next step begins; it may ask for the step after that."""
         self._page = page
         self._nudge = nudge
         self._sections: dict[str, Section] = {}
@@ -100,9 +100,9 @@ class Run:
         now = monotonic_ns()
         if self._in_step:
             self._end_step(now)
-        if self.at_first_step is not None:
-            first, self.at_first_step = self.at_first_step, None
-            first()
+        if self.at_next_step is not None:
+            awaited, self.at_next_step = self.at_next_step, None
+            awaited()
         self._step = number
         self._collectives = self._count_collectives()
         if self._finished:  # a second loop
@@ -166,6 +166,14 @@ class Run:
         self._given = given_bits(a, b, c, d)
         self._measured = (a or 0.0, b or 0.0, c or 0.0, d or 0.0)
         self._beat(monotonic_ns())
+
+    def computes_on(self, uuid: str, pci: str = "") -> None:
+        """The GPU of this rank (UUID, PCI address), so that a fault of it is laid to this rank and to no other.
+
+        `attach()` finds it out for a script that uses CUDA; for other devices say it.
+        """
+        with contextlib.suppress(AttributeError, *_NOT_STORABLE):
+            self._page.device(uuid, pci)
 
     def checkpoint_committed(self, step: int) -> None:
         """The checkpoint of `step` is whole on disk; a restart would resume from it."""
@@ -301,6 +309,8 @@ class DetachedRun(Run):
         return self._nothing
 
     def report(self, **figures: object) -> None: ...
+
+    def computes_on(self, uuid: str, pci: str = "") -> None: ...
 
     def checkpoint_committed(self, step: int) -> None: ...
 

@@ -8,6 +8,9 @@ from typing import TypeAlias
 from ryzen_agent.health.collector import Collector
 from ryzen_agent.health.collectors.checkpoint import CheckpointCollector
 from ryzen_agent.health.collectors.clock import ClockCollector
+from ryzen_agent.health.collectors.gpu import GpuCollector
+from ryzen_agent.health.collectors.gpu_count import GpuCountCollector
+from ryzen_agent.health.collectors.gpu_events import GpuEventsCollector
 from ryzen_agent.health.collectors.host import HostCollector
 from ryzen_agent.health.collectors.infiniband import InfinibandCollector
 from ryzen_agent.health.collectors.memory import MemoryCollector
@@ -18,6 +21,9 @@ from ryzen_agent.health.settings import HealthSettings
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
 
 COLLECTORS: tuple[Maker, ...] = (
+    GpuCollector,
+    GpuEventsCollector,
+    GpuCountCollector,
     InfinibandCollector,
     NetworkCollector,
     MemoryCollector,
