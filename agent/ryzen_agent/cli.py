@@ -20,6 +20,8 @@ usage: ryzen-agent [options]                      run this node's agent
                                                   run torchrun and an agent beside it; ranks are forked from a
                                                   process that has imported torch, or not with --cold
        ryzen-agent status [--run-dir DIR] [--json]
+       ryzen-agent scan-kmsg FILE|- [--json]       what a saved kernel log (dmesg, journal, /dev/kmsg) says of
+                                                  GPUs, links, memory and disks
 """
 
 
@@ -40,8 +42,10 @@ def main() -> None:
         raise SystemExit(supervisor.main(arguments[1:]))
     if command == "status":
         _status(arguments[1:])
+    elif command == "scan-kmsg":
+        _scan_kmsg(arguments[1:])
     elif command and not command.startswith("-"):
-        sys.stderr.write(f"ryzen-agent: unknown command {command!r}: run, status, or options alone\n")
+        sys.stderr.write(f"ryzen-agent: unknown command {command!r}: run, status, scan-kmsg, or options alone\n")
         raise SystemExit(USAGE_EXIT_CODE)
     else:
         _serve(arguments)
@@ -91,6 +95,18 @@ def _status(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, for tools")
     given = parser.parse_args(arguments)
     raise SystemExit(status.show(given.run_dir, given.json))
+
+
+def _scan_kmsg(arguments: Sequence[str]) -> None:
+    from ryzen_agent.health.kernel_log import command
+
+    parser = _Parser(prog="ryzen-agent scan-kmsg", allow_abbrev=False)
+    parser.add_argument(
+        "file", metavar="FILE|-", help="kernel log as dmesg, the journal or /dev/kmsg gives it; - is stdin"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a finding")
+    given = parser.parse_args(arguments)
+    raise SystemExit(command.scan(given.file, given.json, sys.stdout))
 
 
 if __name__ == "__main__":
