@@ -59,6 +59,9 @@ def serve(
     grow: Annotated[str | None, typer.Option(help="checkpoint, now or never.")] = None,
     hang_mode: Annotated[str | None, typer.Option(help="act, advise or off.")] = None,
     node_loss_mode: Annotated[str | None, typer.Option(help="act, advise or off.")] = None,
+    health_mode: Annotated[str | None, typer.Option(help="act, advise or off.")] = None,
+    health_evict_on: Annotated[str | None, typer.Option(help="Xids that evict at once: 13,31,79.")] = None,
+    health_evict_share: Annotated[str | None, typer.Option(help="Of all nodes, most evictions an hour.")] = None,
 ) -> None:
     """Run the coordinator until SIGTERM."""
     flags = {name: value for name, value in locals().items() if name != "config"}

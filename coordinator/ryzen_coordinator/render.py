@@ -14,6 +14,7 @@ from ryzen_protos.v1 import operator_pb2 as pb
 
 STAGES = ("detect", "blame", "stop", "rendezvous", "start", "restore", "first_step")
 
+_SEVERITIES = {"critical": -2, "warning": -1}
 _GOOD = {"running", "healthy", "finished", "closed"}
 _BAD = {"given_up", "quarantined", "stalled", "suspect"}
 
@@ -42,14 +43,28 @@ def jobs(messages: Iterable[pb.JobStatus]) -> RenderableType:
 
 
 def nodes(messages: Iterable[pb.NodeStatus]) -> RenderableType:
-    table = _table("node", "phase", "connected", "last word", "host", "address", "jobs", "clock", "reason")
+    table = _table("node", "phase", "connected", "last word", "host", "address", "jobs", "clock", "reason", "health")
     for node in messages:
         connected = Text("yes", "green") if node.connected else Text("no", "red")
         clock = f"{node.clock_offset_s * 1000:+.0f} ms"
         last = f"{node.silent_s:.1f} s ago"
         where = (node.host, node.address, ", ".join(node.jobs) or "-")
-        table.add_row(node.node, _phase(node.phase), connected, last, *where, clock, node.reason)
+        table.add_row(node.node, _phase(node.phase), connected, last, *where, clock, node.reason, _health(node))
     return table if table.row_count else Text("no node")
+
+
+def _health(node: pb.NodeStatus) -> Text:
+    """What stands, a line each; of what was said the newest alone."""
+    lines = Text()
+    for each in sorted(node.conditions, key=lambda each: _SEVERITIES.get(each.severity, 0)):
+        where = f" ({each.device})" if each.device else ""
+        style = {"critical": "red", "warning": "yellow"}.get(each.severity, "")
+        lines.append(f"{each.name}{where}: {each.message}{' (pardoned)' if each.pardoned else ''}\n", style)
+    if node.faults:
+        more = f" (and {len(node.faults) - 1} more within 24 h)" if len(node.faults) > 1 else ""
+        lines.append(f"{node.faults[-1]}{more}\n", "dim")
+    lines.rstrip()
+    return lines
 
 
 def incidents(messages: Iterable[pb.Incident]) -> RenderableType:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
 from ryzen_protos import settings as base
@@ -16,6 +16,7 @@ DEFAULT_ADDRESS = "127.0.0.1:7700"
 REPLAY_BYTES = 256 << 20
 
 Seconds = Annotated[float, Field(gt=0, le=86400 * 30)]
+Xid = Annotated[int, Field(ge=1, le=9999)]
 _DEFAULT = CoreSettings()
 
 
@@ -51,6 +52,18 @@ class ServeSettings(base.Settings):
     hang_mode: Mode = _DEFAULT.hang_mode
     desync_mode: Mode = _DEFAULT.desync_mode
     node_loss_mode: Mode = _DEFAULT.node_loss_mode
+    health_mode: Mode = _DEFAULT.health_mode
+    health_evict_on: Annotated[tuple[Xid, ...], Field(max_length=64)] = _DEFAULT.health_evict_on
+    health_evict_share: Annotated[float, Field(ge=0, le=1)] = _DEFAULT.health_evict_share
+    health_collect_s: Annotated[float, Field(ge=0, le=60)] = _DEFAULT.health_collect_s
+
+    @field_validator("health_evict_on", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """13,31,79 on a command line, a list in a file."""
+        if not isinstance(value, str):
+            return value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(part for each in value.strip("[] ").split(",") if (part := each.strip()))
 
     def journal_path(self) -> Path:
         return self.journal if self.journal is not None else self.state_dir / "coordinator.sqlite"

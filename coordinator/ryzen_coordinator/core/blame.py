@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TypeAlias
 
-FaultClass: TypeAlias = Literal["exit", "oom", "hang", "desync", "node_lost", "network", "unknown"]
+FaultClass: TypeAlias = Literal[
+    "exit", "oom", "hang", "desync", "node_lost", "network", "hardware", "thermal", "unknown"
+]
 Action: TypeAlias = Literal["none", "advise", "restart", "rollback", "evict", "stop"]
 Confidence: TypeAlias = Literal["certain", "likely", "unknown"]
 

@@ -1,12 +1,13 @@
 """When another restart would not help: pure functions that return the reason in words, or None.
 
-The job then ends with the do-not-requeue exit code, so that the scheduler does not loop in our place.
+The job then ends with the do-not-requeue exit code, so that the scheduler does not loop in our place. And when another
+eviction would not: a fault of all nodes (an image, a driver, a rack's power) is not cured by taking out one by one.
 """
 
 from __future__ import annotations
 
 from ryzen_coordinator.core.settings import CoreSettings
-from ryzen_coordinator.core.state import Job
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def account(job: Job, settings: CoreSettings, now_s: float) -> None:
@@ -36,3 +37,20 @@ def reason_to_stop(job: Job, settings: CoreSettings) -> str | None:
     if job.fruitless >= settings.fruitless_generations:
         return f"no progress over {job.fruitless} generations"
     return None
+
+
+EVICTIONS_WITHIN_S = 3600.0
+EVICTIONS_LEAST = 2
+"""Allowed in the smallest cluster: the second bad node of an hour is no pattern yet."""
+
+
+def reason_to_keep(cluster: Cluster) -> str | None:
+    """Why no further node should be evicted for its health now."""
+    now_s = cluster.now_s + cluster.unix_offset_s
+    known = [node for node in cluster.nodes.values() if node.phase != "retired"]
+    most = max(EVICTIONS_LEAST, int(cluster.settings.health_evict_share * len(known)))
+    recent = sorted(n.name for n in known if now_s - n.health.evicted_unix_s < EVICTIONS_WITHIN_S)
+    if len(recent) < most:
+        return None
+    names = ", ".join(recent[:5]) + (" ..." if len(recent) > 5 else "")
+    return f"{len(recent)} of {len(known)} nodes have been evicted within the hour ({names}): a person must decide"

@@ -17,6 +17,7 @@ from typing import Any
 from ryzen_coordinator.core import (
     desired,
     durable,
+    health,
     incidents,
     lifecycle,
     membership,
@@ -93,17 +94,22 @@ class Core:
             job, member = reports.take_job(cluster, node, seen, report.answered_inquiry)
             verdicts.collect(cluster, job, member)
             self._look(job, member)
+        if report.health or report.conditions is not None:
+            health.take(cluster, node, report)
 
     def _look(self, job: Job, member: Member | None) -> None:
         """Everything that may follow from the present state of one job."""
         cluster = self.cluster
         if job.phase in OVER:
             membership.give_go(cluster, job)
+            health.settle(cluster, job)
             recovery.judge(cluster, job)
             return
         if member is None:
             reports.note_silences(cluster, job)
         recovery.detect(cluster, job, member)
+        if job.open:
+            health.settle(cluster, job)
         if member is None or len(job.members) <= _LOOK_AT_ONCE_NODES:
             recovery.judge(cluster, job)
         awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING

@@ -15,6 +15,7 @@ from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.effects import Journal
 from ryzen_coordinator.core.events import Hello, JobSeen, Shape
 from ryzen_coordinator.core.evidence import RankMoment, StackGroup
+from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
 from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Member, Node, Taint, World
@@ -69,14 +70,36 @@ def _job_key(key: str) -> tuple[str, str]:
 
 
 def _node_body(node: Node) -> dict[str, Any]:
-    return {"format": FORMAT, "phase": node.phase, "reason": node.reason, "hello": asdict(node.hello)}
+    body = {"format": FORMAT, "phase": node.phase, "reason": node.reason, "hello": asdict(node.hello)}
+    if node.health is not NO_HEALTH:
+        body["health"] = _health_body(node.health)
+    return body
+
+
+def _health_body(health: NodeHealth) -> dict[str, Any]:
+    """Without the conditions, which are a level."""
+    body = asdict(replace(health, conditions=()))
+    del body["conditions"]
+    body["pardoned"] = sorted(health.pardoned)
+    return body
+
+
+def _health(body: dict[str, Any]) -> NodeHealth:
+    bursts = tuple(_burst(burst) for burst in body["bursts"])
+    pardoned = frozenset((name, device) for name, device in body["pardoned"])
+    return NodeHealth(**{**body, "bursts": bursts, "pardoned": pardoned})
+
+
+def _burst(body: dict[str, Any]) -> Burst:
+    return Burst(**{**body, "ranks": tuple(body["ranks"])})
 
 
 def _node(cluster: Cluster, name: str, body: dict[str, Any]) -> Node:
     _known(NODE_PHASES, body["phase"])
     hello = dict(body["hello"])
     hello["labels"] = tuple((key, value) for key, value in hello["labels"])
-    return Node(name, Hello(**hello), phase=body["phase"], reason=body["reason"], heard_s=cluster.now_s)
+    health = _health(body["health"]) if "health" in body else NO_HEALTH
+    return Node(name, Hello(**hello), body["phase"], body["reason"], heard_s=cluster.now_s, health=health)
 
 
 def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
@@ -218,6 +241,7 @@ def _incident(cluster: Cluster, number: int, body: dict[str, Any]) -> Incident:
             "verdict": verdict,
             "stacks": [StackGroup(stack["text"], tuple(stack["ranks"])) for stack in body["stacks"]],
             "ranks": [RankMoment(**moment) for moment in body["ranks"]],
+            "bursts": [_burst(burst) for burst in body.get("bursts", ())],
         }
     )
 

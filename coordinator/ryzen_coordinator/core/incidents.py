@@ -47,18 +47,24 @@ def stages_s(incident: Incident) -> dict[str, float]:
 def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidence: Iterable[str] = ()) -> Incident:
     """Begin an incident of the job's present generation; `fault_s` is when the fault struck, as far as known."""
     incident = Incident(
-        id=cluster.next_incident,
+        id=0,
         user=job.user,
         run_id=job.run_id,
         kind=kind,
         generation=job.world.generation if job.world else job.generation,
-        opened_unix_s=cluster.now_s + cluster.unix_offset_s,
+        opened_unix_s=0.0,
         nodes=job.world.nodes if job.world else tuple(job.members),
         torchruns={node: pid for node, (pid, _) in zip(job.world.nodes, job.world.joins, strict=True)}
         if job.world
         else {},
         step=job.table.top_step(),
     )
+    return _opened(cluster, incident, fault_s, evidence)
+
+
+def _opened(cluster: Cluster, incident: Incident, fault_s: float, evidence: Iterable[str]) -> Incident:
+    incident.id = cluster.next_incident
+    incident.opened_unix_s = cluster.now_s + cluster.unix_offset_s
     cluster.next_incident += 1
     cluster.incidents[incident.id] = incident
     incident.marks["fault"] = min(fault_s, cluster.now_s)
@@ -66,6 +72,15 @@ def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidenc
     incident.evidence.extend(evidence)
     cluster.incident_changed(incident)
     return incident
+
+
+def open_apart(
+    cluster: Cluster, job: Job | None, kind: str, nodes: tuple[str, ...], fault_s: float, evidence: Iterable[str] = ()
+) -> Incident:
+    """Begin an incident of these nodes that no recovery goes with. `job`: whom it concerns, if anybody."""
+    if job is not None:
+        return open_incident(cluster, job, kind, fault_s, evidence)
+    return _opened(cluster, Incident(0, "", "", kind, 0, 0.0, nodes), fault_s, evidence)
 
 
 def open_on(cluster: Cluster, job: Job, suspicion: Suspicion, rides: bool = True) -> Incident:
@@ -118,7 +133,7 @@ def decide(cluster: Cluster, incident: Incident, verdict: Verdict) -> None:
     cluster.incident_changed(incident)
     cluster.say(
         "warning",
-        f"{incident.run_id}: {verdict.fault_class}, {who} -> {verdict.action}: {verdict.reason}",
+        f"{incident.run_id or 'no job'}: {verdict.fault_class}, {who} -> {verdict.action}: {verdict.reason}",
         job=incident.run_id,
         incident=str(incident.id),
     )

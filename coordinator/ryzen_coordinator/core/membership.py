@@ -55,7 +55,7 @@ def recover(cluster: Cluster, job: Job) -> None:
     elif job.phase in RECOVERING:
         _note_stopped(cluster, job)
         replan(cluster, job)
-        if job.plan is not None and job.plan.complete:
+        if job.plan is not None and job.plan.complete and cluster.now_s >= job.held_until_s:
             form(cluster, job, job.plan)
 
 

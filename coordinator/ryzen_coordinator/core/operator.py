@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ryzen_coordinator.core import growth, membership
 from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
 from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
@@ -26,6 +28,10 @@ def command(cluster: Cluster, event: OperatorEvict | OperatorReadmit) -> None:
         return
     node = cluster.nodes[event.node]
     if isinstance(event, OperatorReadmit):
+        # Whoever lets it in again knows what has happened there and what stands.
+        pardoned = frozenset((each.name, each.device) for each in node.health.conditions)
+        now_unix_s = cluster.now_s + cluster.unix_offset_s
+        node.health = replace(node.health, readmitted_unix_s=now_unix_s, evicted_unix_s=0.0, pardoned=pardoned)
         cluster.node_moves(node, "readmitted")
         cluster.say("info", f"{node.name} is readmitted", node=node.name)
         return

@@ -4,6 +4,8 @@ exit, oom, unknown   restart in place: the nodes are not to blame
 hang                 restart in place; the agent kills what does not move
 desync               roll back to a checkpoint from before it
 node_lost            evict: a spare takes the group rank, else the world shrinks; none while it must wait
+hardware             the same, and the node is quarantined: it stays out, whoever must wait for that, until readmitted
+thermal              advise: a person looks at the fans, or at the rack
 network              none: the job still steps, so the node lives
 the job's own fault  stop
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ryzen_coordinator.core.blame import Verdict
+from ryzen_coordinator.core.blame import Action, Verdict
 from ryzen_coordinator.core.rendezvous import Plan
 
 
@@ -43,7 +45,8 @@ def for_node_loss(verdict: Verdict, before: tuple[str, ...], plan: Plan, minimum
     if all(node in plan.wanted for node in verdict.nodes):
         return replace(verdict, action="restart")  # a new torchrun is there already
     if len(plan.wanted) < minimum:
-        return replace(verdict, action="none", reason=_joined(verdict.reason, plan.reason))
+        action: Action = "evict" if verdict.fault_class == "hardware" else "none"
+        return replace(verdict, action=action, reason=_joined(verdict.reason, plan.reason))
     promoted = [node for node in plan.wanted if node not in before]
     if promoted:
         return replace(verdict, action="evict", reason=_joined(verdict.reason, f"spare {', '.join(promoted)} promoted"))

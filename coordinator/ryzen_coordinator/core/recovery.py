@@ -72,7 +72,7 @@ def _on_exit(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     incident = incidents.open_on(cluster, job, suspicion)
     for node in suspicion.nodes:
         verdicts.take_failures(cluster, incident, job.members[node])
-    _start_anew(cluster, job, suspicion.evidence[0])
+    start_anew(cluster, job, suspicion.evidence[0])
 
 
 def _on_exit_at_the_end(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
@@ -94,11 +94,11 @@ def _on_node_loss(cluster: Cluster, job: Job, suspicion: Suspicion, question: Qu
             job.members[node].network_incident = incident.id
         incidents.decide(cluster, incident, policy.advise(verdict))
     else:
-        _start_anew(cluster, job, suspicion.evidence[0])
+        start_anew(cluster, job, suspicion.evidence[0])
         verdicts.decide_node_loss(cluster, job, incident, verdict)
 
 
-def _start_anew(cluster: Cluster, job: Job, why: str) -> None:
+def start_anew(cluster: Cluster, job: Job, why: str) -> None:
     """A fault has struck the world: the next one is announced, unless a brake says no."""
     brakes.account(job, cluster.settings, cluster.now_s)
     stop = brakes.reason_to_stop(job, cluster.settings)
@@ -154,7 +154,7 @@ def act_on_hang(
         if verdict.fault_class == "desync" and clean_step is not None:
             rollback.taint(job, clean_step)
             incident.resume_at_most = rollback.resume_at_most(job)
-        _start_anew(cluster, job, verdict.reason)
+        start_anew(cluster, job, verdict.reason)
         stop = job.note if job.phase == "given_up" else None
         decided = (
             policy.for_desync(verdict, clean_step, stop)

@@ -67,6 +67,19 @@ class CoreSettings:
     """The same for ranks that do not do the same collectives any more: act is a rollback."""
     node_loss_mode: Mode = "act"
     """The same for a node that is lost."""
+    health_mode: Mode = "act"
+    """The same for what the kernel log and the driver say of a node's devices: Xids and critical conditions. `advise`
+    is also how to freeze it: a coordinator may be started anew with it while jobs run."""
+    health_evict_on: tuple[int, ...] = ()
+    """Xids that evict at once, whatever the table says of them. With 13 and 31, one bug of a script empties a cluster
+    up to the brake."""
+    health_evict_share: float = 0.1
+    """Of the nodes, how many may be evicted for their health within an hour (two at least); beyond, it is only advised.
+    NVSentinel's outer bound is a half in five minutes. Higher, one bad driver image takes more nodes out; lower, a rack
+    that loses its power keeps dead nodes in."""
+    health_collect_s: float = 0.5
+    """How long lines of other nodes are waited for before a repeated Xid evicts. Lower, the second node's line may come
+    too late to clear the first; higher, the world waits for the verdict."""
     late_return_s: float = 30.0
     """A node that was away when its job ended is dismissed if it is back within so long; later it begins a new one."""
     forget_s: float = 86400.0

@@ -14,6 +14,7 @@ from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged,
 from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
 from ryzen_coordinator.core.gaps import Gaps
+from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
 from ryzen_coordinator.core.marks import Marks
 from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follow
 from ryzen_coordinator.core.progress import ProgressTable
@@ -38,6 +39,7 @@ class Node:
     heard_s: float = 0.0
     clock_offset_s: float = 0.0
     sent: DesiredNode | None = None
+    health: NodeHealth = NO_HEALTH
 
     @property
     def barred(self) -> bool:
@@ -170,7 +172,8 @@ class Job:
     `unended`: once the job is over, the nodes whose torchrun has not been seen to leave. `standing`: why it stands
     still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
     `floor_step`: the step at which a stall without proof was acted on last. `heard_until_s`: until when
-    no node of the world `heard_world` (its generation and size) can be silent.
+    no node of the world `heard_world` (its generation and size) can be silent. `held_until_s`: until when no world is
+    formed, because it is not decided yet who is out.
     """
 
     user: str
@@ -180,6 +183,7 @@ class Job:
     phase: str = "forming"
     generation: int = 0
     announced_s: float = 0.0
+    held_until_s: float = 0.0
     go: bool = False
     stopped_s: float | None = None
     formed_s: float = 0.0
@@ -246,6 +250,7 @@ class Incident:
     """One fault, from the first suspicion to the first new step.
 
     `marks`: core times by name. `nodes`, `torchruns`: the world that was struck and the pids of its torchruns.
+    `bursts`: the health events that are part of it.
     """
 
     id: int
@@ -269,6 +274,7 @@ class Incident:
     stacks: list[StackGroup] = field(default_factory=list)
     ranks: list[RankMoment] = field(default_factory=list)
     resume_at_most: int | None = None
+    bursts: list[Burst] = field(default_factory=list)
 
     @property
     def key(self) -> JobKey:

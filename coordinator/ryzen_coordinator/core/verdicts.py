@@ -9,10 +9,14 @@ nobody is and all have spoken                       a torchrun that is gone, els
 
 from __future__ import annotations
 
-from ryzen_coordinator.core import blame, ending, incidents, membership, policy, rollback
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ryzen_coordinator.core import blame, ending, health_judge, incidents, membership, policy, rollback
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.detectors import exits
 from ryzen_coordinator.core.evidence import Finding
+from ryzen_coordinator.core.health_record import NEAR_S, Burst
 from ryzen_coordinator.core.phases import OVER, RECOVERING
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
@@ -38,9 +42,14 @@ def judge_exits(cluster: Cluster, job: Job) -> None:
     """Decide on every exit that has been collected for long enough."""
     for incident in incidents.open_of(cluster, job):
         collected = cluster.now_s - incident.marks["suspected"] >= cluster.settings.collect_s
-        if incident.kind == "exit" and incident.verdict is None and collected:
+        if incident.kind == "exit" and incident.verdict is None and collected and not _is_weighed(incident):
             _judge(cluster, job, incident)
             close_if_over(cluster, job)
+
+
+def _is_weighed(incident: Incident) -> bool:
+    """An Xid has come in, and whose fault it is will be settled before the exits are judged (health.py)."""
+    return incident.marks.get("noted", -1.0) > incident.marks.get("weighed", -1.0)
 
 
 def close_if_over(cluster: Cluster, job: Job) -> None:
@@ -108,13 +117,13 @@ def _lost_in_recovery(cluster: Cluster, job: Job, members: list[Member]) -> None
 
 
 def _judge(cluster: Cluster, job: Job, incident: Incident) -> None:
-    failures = list(incident.failures.values())
+    failures = [_explained(cluster, failure) for failure in incident.failures.values()]
     guilty = blame.culprits(failures)
     unheard = [member for member in _struck(job, incident) if not _has_spoken(cluster, incident, member)]
     doubted = [m for m in unheard if not guilty or any(blame.may_follow(f) or _may_be_the_node(f, m) for f in guilty)]
     if any(not cluster.silent(member) for member in doubted):
         return  # within the lease it may still speak; the next look decides
-    incident.evidence = _evidence(incident, failures)
+    incident.evidence = _evidence(cluster, incident, failures)
     if doubted:
         _judge_lost(cluster, job, incident, doubted, failures)
     else:
@@ -152,7 +161,8 @@ def _judge_failures(cluster: Cluster, job: Job, incident: Incident, failures: li
     if gone is not None and over is None:
         decide_node_loss(cluster, job, incident, gone)
         return
-    incidents.decide(cluster, incident, policy.for_exit(gone or verdict, over or own_fault))
+    decided = _of_the_node(cluster, incident, gone or verdict)
+    incidents.decide(cluster, incident, policy.for_exit(decided, over or own_fault))
     if own_fault is not None and over is None:
         ending.give_up(cluster, job, f"the job's own fault: {own_fault}")
 
@@ -224,9 +234,38 @@ def _may_be_the_node(failure: Failure, member: Member) -> bool:
     return failure.node == member.node and not failure.error_type and failure.exit_code in {None, -9}
 
 
-def _evidence(incident: Incident, failures: list[Failure]) -> list[str]:
+def _near(cluster: Cluster, incident: Incident, nodes: Iterable[str]) -> list[Burst]:
+    """What the kernel logs of these nodes said at about the time of the fault."""
+    fault_unix_s = incident.marks["fault"] + cluster.unix_offset_s
+    said = [burst for name in sorted(set(nodes)) for burst in cluster.nodes[name].health.bursts]
+    return [burst for burst in said if abs(burst.last_unix_s - fault_unix_s) <= NEAR_S]
+
+
+def _explained(cluster: Cluster, failure: Failure) -> Failure:
+    """A SIGKILL of which the kernel log says that it was for want of memory."""
+    if failure.exit_code != -9 or failure.killed_by_agent or failure.oom_killed:
+        return failure
+    ended_unix_s = failure.ended_s + cluster.unix_offset_s
+    oom = any(
+        burst.kind == "oom" and failure.rank in burst.ranks and abs(burst.last_unix_s - ended_unix_s) <= NEAR_S
+        for burst in cluster.nodes[failure.node].health.bursts
+    )
+    return replace(failure, oom_killed=True) if oom else failure
+
+
+def _of_the_node(cluster: Cluster, incident: Incident, verdict: Verdict) -> Verdict:
+    """A rank that ended with its device is not to blame; the node, which a mode or a brake has kept in, is."""
+    broken = [burst for burst in _near(cluster, incident, verdict.nodes) if burst.action in health_judge.EVICTING]
+    if not broken:
+        return verdict
+    return replace(verdict, fault_class="hardware", reason=f"{broken[-1].words()}; {verdict.reason}")
+
+
+def _evidence(cluster: Cluster, incident: Incident, failures: list[Failure]) -> list[str]:
     ordered = sorted(failures, key=lambda failure: (failure.ended_s, failure.rank))
     words = [f"{f.words()} ({f.ended_s - incident.marks['fault']:+.3f} s)" for f in ordered]
+    said = [*incident.bursts, *_near(cluster, incident, (failure.node for failure in failures))]
+    words += list(dict.fromkeys(burst.words() for burst in said))
     return words or incident.evidence
 
 

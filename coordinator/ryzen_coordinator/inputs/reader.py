@@ -52,7 +52,9 @@ class Segment:
         try:
             if "state" in start:
                 return snapshot.restored(snapshot.decode(start["state"]))
-            settings = CoreSettings(**self.header["settings"])
+            written = self.header["settings"]
+            lists = {name: tuple(value) for name, value in written.items() if isinstance(value, list)}
+            settings = CoreSettings(**{**written, **lists})
             records = [(kind, key, body) for kind, key, body in start["records"]]
             return Core(settings, records, start["now_s"], start["unix_offset_s"])
         except (SnapshotError, DurableError) as error:

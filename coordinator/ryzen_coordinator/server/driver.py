@@ -66,6 +66,7 @@ class Driver:
         self.changes = 0
         self._outboxes: dict[str, Latest[Desire]] = {}
         self._queue: asyncio.Queue[list[Effect]] = asyncio.Queue()
+        self._waiting: list[asyncio.Future[bool]] = []
         self._streams = 0
         self._version = 0
 
@@ -129,6 +130,13 @@ class Driver:
             return False
         return True
 
+    async def settled(self) -> bool:
+        """Wait until everything that has been decided so far is on disk; False if it could not be written."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._queue.put_nowait([])
+        return await done
+
     def _call(self, cause: Cause, call: Callable[[float], list[Effect]]) -> bool:
         """Call the core now; True if that had effects."""
         now_s = time.monotonic()
@@ -157,17 +165,22 @@ class Driver:
             batch = await self._queue.get()
             while not self._queue.empty():
                 batch = batch + self._queue.get_nowait()
+            waiting, self._waiting = self._waiting, []
             records = [effect for effect in batch if isinstance(effect, JournalRecord)]
-            if records:
-                await self._write(records)
+            written = not records or await self._write(records)
+            for done in waiting:
+                if not done.done():
+                    done.set_result(written)
             for effect in batch:
                 self._hand_out(effect)
 
-    async def _write(self, records: list[JournalRecord]) -> None:
+    async def _write(self, records: list[JournalRecord]) -> bool:
         try:
             await asyncio.to_thread(self._put_on_disk, records)
         except JournalError as error:
             _log.error("a decision could not be kept and would be forgotten by a restart", journal=str(error))
+            return False
+        return True
 
     def _put_on_disk(self, records: list[JournalRecord]) -> None:
         if self._inputs is not None:

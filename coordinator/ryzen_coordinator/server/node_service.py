@@ -11,7 +11,7 @@ import structlog
 import ryzen_protos
 from ryzen_coordinator.core.effects import Desire
 from ryzen_coordinator.core.events import NodeGone
-from ryzen_coordinator.server import convert
+from ryzen_coordinator.server import convert, convert_health
 from ryzen_coordinator.server.auth import Right, Tokens, require
 from ryzen_coordinator.server.driver import Driver
 from ryzen_coordinator.server.outbox import Latest
@@ -111,8 +111,11 @@ class _Stream:
             await self._keep_events(update)
 
     async def _keep_events(self, update: pb.NodeUpdate) -> None:
-        rows = [(event.id, event.unix_ns, event.kind, event.run_id, dict(event.fields)) for event in update.events]
-        if await self._driver.write_events(self._node, rows):
+        """Acknowledge once it is on disk, and what the core has made of it too: it will not be told again."""
+        rows = [
+            (event.id, event.unix_ns, event.kind, event.run_id, convert_health.fields(event)) for event in update.events
+        ]
+        if await self._driver.write_events(self._node, rows) and await self._driver.settled():
             self._acked = max(self._acked, *(row[0] for row in rows))
             self._driver.repeat(self._node)
 

@@ -7,10 +7,13 @@ from dataclasses import asdict
 import ryzen_protos
 from ryzen_coordinator.core import incidents
 from ryzen_coordinator.core.detectors.stall import silent_nodes
+from ryzen_coordinator.core.health_record import Burst
 from ryzen_coordinator.core.phases import WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
 from ryzen_protos.v1 import operator_pb2 as pb
 
+_CLOCK_OFF_S = 1.0
+"""The core compares no clocks of two machines; people who read logs do. NTP keeps a node within milliseconds."""
 _MUTE_AFTER_S = 20.0
 """A script that imports torch for some seconds is not one that sends no progress."""
 NO_PROGRESS = "sends no progress (the script does not call ryzen_trainer.attach): exits and lost nodes are still seen"
@@ -103,4 +106,32 @@ def _node(cluster: Cluster, node: Node) -> pb.NodeStatus:
         jobs=sorted(job.run_id for job in cluster.jobs.values() if node.name in job.members),
         clock_offset_s=node.clock_offset_s,
         labels=dict(node.hello.labels),
+        conditions=_conditions(cluster, node),
+        faults=[_fault(cluster, burst) for burst in node.health.bursts],
     )
+
+
+def _conditions(cluster: Cluster, node: Node) -> list[pb.NodeCondition]:
+    """What the node says is wrong with it, and what we see: a clock that is off. Nothing is decided by that one."""
+    health = node.health
+    found = [
+        pb.NodeCondition(
+            name=each.name,
+            device=each.device,
+            severity=each.severity,
+            message=each.message,
+            age_s=each.age_s,
+            pardoned=(each.name, each.device) in health.pardoned,
+        )
+        for each in health.conditions
+    ]
+    if abs(node.clock_offset_s) > _CLOCK_OFF_S and not cluster.silent_node(node.name):
+        words = f"{node.clock_offset_s:+.1f} s against the coordinator: logs of the two cannot be put in order"
+        found.append(pb.NodeCondition(name="clock.offset", severity="warning", message=words))
+    return found
+
+
+def _fault(cluster: Cluster, burst: Burst) -> str:
+    ago_s = max(0.0, cluster.now_s + cluster.unix_offset_s - burst.last_unix_s)
+    times = f", {burst.count} lines" if burst.count > 1 else ""
+    return f"{burst.words()} -> {burst.action or 'no action'}, {ago_s / 60:.0f} min ago{times}"

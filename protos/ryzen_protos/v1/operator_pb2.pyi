@@ -64,7 +64,7 @@ class JobStatus(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node", "phase", "connected", "silent_s", "reason", "host", "address", "version", "jobs", "clock_offset_s", "labels")
+    __slots__ = ("node", "phase", "connected", "silent_s", "reason", "host", "address", "version", "jobs", "clock_offset_s", "labels", "conditions", "faults")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,8 @@ class NodeStatus(_message.Message):
     JOBS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_S_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
     node: str
     phase: str
     connected: bool
@@ -94,7 +96,25 @@ class NodeStatus(_message.Message):
     jobs: _containers.RepeatedScalarFieldContainer[str]
     clock_offset_s: float
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, node: _Optional[str] = ..., phase: _Optional[str] = ..., connected: bool = ..., silent_s: _Optional[float] = ..., reason: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., version: _Optional[str] = ..., jobs: _Optional[_Iterable[str]] = ..., clock_offset_s: _Optional[float] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    conditions: _containers.RepeatedCompositeFieldContainer[NodeCondition]
+    faults: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., phase: _Optional[str] = ..., connected: bool = ..., silent_s: _Optional[float] = ..., reason: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., version: _Optional[str] = ..., jobs: _Optional[_Iterable[str]] = ..., clock_offset_s: _Optional[float] = ..., labels: _Optional[_Mapping[str, str]] = ..., conditions: _Optional[_Iterable[_Union[NodeCondition, _Mapping]]] = ..., faults: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NodeCondition(_message.Message):
+    __slots__ = ("name", "device", "severity", "message", "age_s", "pardoned")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    PARDONED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device: str
+    severity: str
+    message: str
+    age_s: float
+    pardoned: bool
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., severity: _Optional[str] = ..., message: _Optional[str] = ..., age_s: _Optional[float] = ..., pardoned: bool = ...) -> None: ...
 
 class IncidentsRequest(_message.Message):
     __slots__ = ("id", "run_id", "limit")

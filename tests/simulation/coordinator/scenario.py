@@ -21,7 +21,9 @@ from ryzen_coordinator.core import incidents
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.effects import Desire, DesiredJob, Effect, IncidentChanged, Journal, Say
 from ryzen_coordinator.core.events import (
+    ConditionSeen,
     Event,
+    HealthSeen,
     Hello,
     JobSeen,
     NodeGone,
@@ -35,6 +37,7 @@ from ryzen_coordinator.core.events import (
 from ryzen_coordinator.core.settings import CoreSettings
 
 from .columns import Pairs, beats_of
+from .health_commands import HealthCommands
 from .rank_commands import RankCommands, replace_rank
 
 TICK_S = 0.05
@@ -55,10 +58,13 @@ class Node:
     began_s: float = 0.0
     rows: dict[int, ProgressSeen] = field(default_factory=dict)
     marks: dict[int, Pairs] = field(default_factory=dict)
+    events: list[HealthSeen] = field(default_factory=list)
+    conditions: tuple[ConditionSeen, ...] | None = None
+    clock_s: float = 0.0
 
 
 @dataclass
-class Scenario(RankCommands):
+class Scenario(RankCommands, HealthCommands):
     """The state of one file while it runs."""
 
     core: Core = field(default_factory=lambda: Core(CoreSettings(), now_s=0.0, unix_offset_s=UNIX_OFFSET_S))
@@ -80,10 +86,8 @@ class Scenario(RankCommands):
 
     def do_settings(self, **named: str) -> None:
         known = {each.name: each.type for each in fields(CoreSettings)}
-        values: dict[str, Any] = {
-            key: value if known[key] in {"Mode", "Grow"} else int(value) if known[key] == "int" else float(value)
-            for key, value in named.items()
-        }
+        kinds: dict[object, Any] = {"Mode": str, "Grow": str, "int": int, "tuple[int, ...]": _numbers}
+        values: dict[str, Any] = {key: kinds.get(known[key], float)(value) for key, value in named.items()}
         self.core = Core(replace(CoreSettings(), **values), now_s=self.now_s, unix_offset_s=UNIX_OFFSET_S)
 
     def do_wait(self, seconds: str) -> None:
@@ -103,10 +107,11 @@ class Scenario(RankCommands):
             for name in names:
                 self.do_say(name)
 
-    def do_up(self, name: str, hint: str | None = None) -> None:
+    def do_up(self, name: str, hint: str | None = None, **labels: str) -> None:
         """The agent connects (again)."""
         node = self.nodes.setdefault(name, Node(name, Hello(name, host=f"host-{name}")))
         node.hello = replace(node.hello, node_rank=int(hint)) if hint is not None else node.hello
+        node.hello = replace(node.hello, labels=tuple(labels.items())) if labels else node.hello
         self.streams += 1
         node.stream, node.seq = self.streams, 0
         self._report(node, hello=True)
@@ -256,6 +261,9 @@ class Scenario(RankCommands):
                 node.hello if hello else None,
                 (job,) if job is not None else (),
                 node.answered,
+                node.clock_s,
+                tuple(node.events),
+                node.conditions,
             )
         )
 
@@ -302,6 +310,10 @@ class Scenario(RankCommands):
             decided = f"{verdict.fault_class} ranks={ranks} nodes={','.join(verdict.nodes) or '-'} -> {verdict.action}"
         generations = f"{incident.generation}->{incident.new_generation or '-'}"
         return f"incident {number} {incident.state} {generations}: {decided}; {stages}"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _job(job: DesiredJob) -> str:

@@ -1,0 +1,194 @@
+"""What stands: conditions of nodes, as levels. One that is not said any more has passed.
+
+A critical one whose device needs a reset, a reboot or service evicts, like an event. The rest is advice: an incident
+that is open for as long as the condition stands. Nodes that share a label (a rack, a switch, a power feed) and show the
+same kind of thing at once are one incident that names the label: where the air fails, the on-call reads one line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ryzen_coordinator.core import eviction, health_judge, incidents
+from ryzen_coordinator.core.blame import FaultClass, Verdict
+from ryzen_coordinator.core.events import ConditionSeen
+from ryzen_coordinator.core.health_record import Burst
+from ryzen_coordinator.core.state import Cluster, Incident, Node
+
+THERMAL = frozenset({"gpu.hot", "gpu.throttled", "gpu.heating"})
+TOGETHER_LEAST, TOGETHER_SHARE = 2, 0.25
+"""So many nodes of a label, and this share of all that carry it, make a fault of what they share."""
+AGAIN_S = 600.0
+"""A condition that comes back so soon is the same incident: a GPU at its limit throttles a hundred times an hour."""
+
+_TOGETHER: tuple[FaultClass, ...] = ("thermal", "hardware", "network")
+_ADVICE: dict[FaultClass, str] = {
+    "thermal": "look at fans, dust and inlet temperature; a lower power limit costs less than a throttled rank",
+    "hardware": "drain the node and reset the device when convenient",
+    "network": "look at cable, port and switch",
+}
+
+
+def take(cluster: Cluster, node: Node, seen: tuple[ConditionSeen, ...]) -> None:
+    """The node's conditions are these now."""
+    before, now_unix_s = node.health.conditions, cluster.now_s + cluster.unix_offset_s
+    known = {_identity(each) for each in before}
+    new = [each for each in seen if _identity(each) not in known]
+    present = {_key(each) for each in seen}
+    # It stood already when somebody let the node in again.
+    old = {_key(each) for each in new if now_unix_s - each.age_s < node.health.readmitted_unix_s}
+    pardoned = frozenset((node.health.pardoned | old) & present)
+    if pardoned != node.health.pardoned:
+        cluster.durable[("node", node.name)] = None
+    node.health = replace(node.health, conditions=seen, pardoned=pardoned)
+    if cluster.settings.health_mode == "off" or (not new and len(present) == len({_key(each) for each in before})):
+        return
+    for each in new:
+        if health_judge.condition_evicts(each) and _key(each) not in pardoned:
+            eviction.evict(cluster, node, _burst(cluster, node, each))
+    _advise(cluster, node)
+
+
+def fault_class(seen: ConditionSeen) -> FaultClass | None:
+    """What there is to say about it; None: it is shown with the node, and that is all."""
+    if seen.severity == "info":
+        return None
+    if seen.name in THERMAL:
+        return "thermal"
+    family = seen.name.partition(".")[0]
+    if family == "gpu" or (seen.severity == "critical" and family not in {"collector", "clock"}):
+        return "hardware"
+    return "network" if family in {"ib", "net"} else None
+
+
+def _identity(seen: ConditionSeen) -> tuple[object, ...]:
+    """What makes it another one: not its age, nor what is measured."""
+    return (seen.name, seen.device, seen.severity, seen.action, seen.foreign)
+
+
+def _key(seen: ConditionSeen) -> tuple[str, str]:
+    return (seen.name, seen.device)
+
+
+def _burst(cluster: Cluster, node: Node, seen: ConditionSeen) -> Burst:
+    since_unix_s = cluster.now_s + cluster.unix_offset_s - seen.age_s
+    what = (seen.name, 0, seen.device, "", seen.action, seen.message)
+    return Burst(node.name, *what, since_unix_s, since_unix_s, run_id=seen.run_id, ranks=seen.ranks)
+
+
+# ---------------------------------------------------------------- advice
+
+
+def _advise(cluster: Cluster, node: Node) -> None:
+    """Close what has passed; open, or open again, what stands."""
+    together = _look_for_what_is_shared(cluster, node)
+    standing = {}
+    for each in node.health.conditions:
+        kind = fault_class(each)
+        if kind is not None and not health_judge.condition_evicts(each):
+            standing[_name(each)] = (each, kind)
+    newest = {i.kind: i for i in cluster.incidents.values() if i.kind[:10] == "condition " and i.nodes == (node.name,)}
+    for name, incident in newest.items():
+        found = standing.get(name)
+        if incident.state != "closed" and found is None:
+            _close(cluster, incident, "it has passed")
+        elif incident.state != "closed" and found is not None and found[1] in together:
+            _close(cluster, incident, f"part of incident {together[found[1]].id}")
+    for name, (each, kind) in standing.items():
+        known = newest.get(name)
+        if kind in together or (known is not None and known.state != "closed"):
+            continue
+        if known is not None and cluster.now_s - known.marks["passed"] <= AGAIN_S:
+            _open_again(cluster, known)
+        else:
+            _open(cluster, node, name, each, kind)
+
+
+def _open(cluster: Cluster, node: Node, name: str, seen: ConditionSeen, kind: FaultClass) -> None:
+    job = next((job for job in cluster.jobs.values() if seen.run_id and job.run_id == seen.run_id), None)
+    incident = incidents.open_apart(cluster, None, name, (node.name,), cluster.now_s - seen.age_s, (_words(seen),))
+    if job is not None:
+        incident.user, incident.run_id, incident.generation = job.user, job.run_id, job.generation
+    foreign = " (its processes are of no job here)" if seen.foreign else ""
+    verdict = Verdict(kind, seen.ranks, (node.name,), "advise", f"{node.name}: {_words(seen)}{foreign}")
+    incidents.decide(cluster, incident, replace(verdict, advice=_ADVICE.get(kind, "")))
+
+
+def _open_again(cluster: Cluster, incident: Incident) -> None:
+    incident.state = "open"
+    incident.tell(cluster.now_s, "it is back")
+    cluster.incident_changed(incident)
+
+
+def _close(cluster: Cluster, incident: Incident, line: str) -> None:
+    incident.marks["passed"] = cluster.now_s
+    incidents.close(cluster, incident, line)
+
+
+def _name(seen: ConditionSeen) -> str:
+    return f"condition {seen.name} {seen.device}"
+
+
+def _words(seen: ConditionSeen) -> str:
+    where = f" ({seen.device})" if seen.device else ""
+    return f"{seen.name}{where}: {seen.message}" if seen.message else f"{seen.name}{where}"
+
+
+# ---------------------------------------------------------------- what nodes share
+
+
+def _look_for_what_is_shared(cluster: Cluster, node: Node) -> dict[FaultClass, Incident]:
+    """The incidents of what the node and others that show the same share, by class. What is over is closed."""
+    found: dict[FaultClass, Incident] = {}
+    for kind in _TOGETHER:
+        known = {i.kind: i for i in cluster.incidents.values() if i.kind.startswith(f"shared {kind} ") and _open_now(i)}
+        best: tuple[float, tuple[str, str], list[str], list[Node]] | None = None
+        for label in node.hello.labels:
+            peers = [each for each in cluster.nodes.values() if label in each.hello.labels]
+            # Those of another label's incident have their explanation.
+            others = {name for i in known.values() if i.kind != _shared_name(kind, label) for name in i.nodes}
+            shown = sorted(each.name for each in peers if each.name not in others and _shows(each, kind))
+            if len(shown) >= max(TOGETHER_LEAST, TOGETHER_SHARE * len(peers)):
+                share = len(shown) / len(peers)
+                if node.name in shown and (best is None or share > best[0]):
+                    best = (share, label, shown, peers)
+            elif (incident := known.get(_shared_name(kind, label))) is not None:
+                _close(cluster, incident, "it has passed")
+        if best is not None:
+            _, label, shown, peers = best
+            found[kind] = _tell_shared(cluster, known.get(_shared_name(kind, label)), kind, label, shown, peers)
+    return found
+
+
+def _open_now(incident: Incident) -> bool:
+    return incident.state != "closed"
+
+
+def _shows(node: Node, kind: FaultClass) -> bool:
+    return any(fault_class(each) == kind and not each.foreign for each in node.health.conditions)
+
+
+def _shared_name(kind: FaultClass, label: tuple[str, str]) -> str:
+    return f"shared {kind} {label[0]}={label[1]}"
+
+
+def _tell_shared(
+    cluster: Cluster,
+    incident: Incident | None,
+    kind: FaultClass,
+    label: tuple[str, str],
+    shown: list[str],
+    peers: list[Node],
+) -> Incident:
+    what = f"{label[0]} {label[1]}"
+    nodes = tuple(shown)
+    if incident is None:
+        incident = incidents.open_apart(cluster, None, _shared_name(kind, label), nodes, cluster.now_s)
+    if incident.verdict is None or incident.verdict.nodes != nodes:
+        names = sorted({each.name for node in peers for each in node.health.conditions if fault_class(each) == kind})
+        words = f"{len(nodes)} of {len(peers)} nodes of {what} show {', '.join(names)}: look at what they share"
+        incident.nodes = nodes
+        others = [node for node in peers if node.name in nodes]
+        incident.evidence = [f"{n.name}: {_words(c)}" for n in others for c in n.health.conditions][:40]
+        incidents.decide(cluster, incident, Verdict(kind, (), nodes, "advise", words, "likely", _ADVICE.get(kind, "")))
+    return incident
