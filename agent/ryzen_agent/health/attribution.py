@@ -24,6 +24,8 @@ KILLED_S = 60.0
 """How long the driver may still speak of a process that this agent has killed: a channel is torn down after the end."""
 CLEANUP_S = 10.0
 """How long after a kill an Xid 45 is its consequence whomever it names."""
+GPU = "GPU-"
+"""How the UUID of a whole GPU begins; a MIG instance's does not tell which GPU it is on."""
 PREEMPTIVE_REMOVAL = 45
 """ROBUST_CHANNEL_PREEMPTIVE_REMOVAL: the driver cleans up after a process that has ended."""
 
@@ -89,7 +91,8 @@ class Attribution:
             run_id, ranks = next(iter(found.items()))
             return Owner(run_id, tuple(sorted(ranks)))
         # A node without ranks is somebody's spare: what is wrong with its GPUs matters.
-        return FOREIGN if device.startswith("GPU-") and all_devices and "" not in all_devices else UNKNOWN
+        known = bool(all_devices) and all(each.startswith(GPU) for each in (device, *all_devices))
+        return FOREIGN if known else UNKNOWN
 
     def is_ours(self, event: Event, owner: Owner, now_s: float) -> bool:
         """Whether it follows from a kill by this agent. A device that is broken is so whomever the line names."""

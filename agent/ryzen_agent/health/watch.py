@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from ryzen_agent.health import pairing, telling
+from ryzen_agent.health import pairing, telling, xid_table
 from ryzen_agent.health.attribution import UNKNOWN, Attribution, Owner
 from ryzen_agent.health.collector import Collector
 from ryzen_agent.health.collectors import COLLECTORS, Maker
@@ -155,6 +155,8 @@ class HealthWatch:
 
     def _take(self, source: str, event: Event, now_s: float) -> None:
         event = dataclasses.replace(event, device=self._named(event.device, event.pci))
+        if event.kind == "xid" and not event.fault_class:  # the driver tells the number alone
+            event = xid_table.classified(event)
         if not event.code or not event.device:
             self._tell(event)
             return
@@ -188,4 +190,6 @@ class HealthWatch:
         return self._uuids.get(pci or device, device or pci) if device in ("", pci) else device
 
     def _device_of(self, rank: Rank) -> str:
-        return self._gpu_of_pid.get(rank.acting_pid, "")
+        """As the rank says itself, else as the driver does."""
+        uuid, pci = rank.page.device() if rank.page is not None else ("", "")
+        return uuid or self._uuids.get(pci, pci) or self._gpu_of_pid.get(rank.acting_pid, "")
