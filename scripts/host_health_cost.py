@@ -2,9 +2,9 @@
 
     python scripts/host_health_cost.py [--looks 50]
 
-On this node's real /proc, with a tree of eight InfiniBand ports of thirteen counters, eight network cards and two memory
-controllers in place of /sys, eight watched processes, and a checkpoint folder on the local disc. A real driver's answer
-for a port's counter adds the kernel's time for it, which this cannot show.
+On this node's real /proc, with a tree of eight InfiniBand ports of thirteen counters, eight network cards and two
+memory controllers in place of /sys, eight watched processes, and a checkpoint folder on the local disc. A real driver's
+answer for a port's counter adds the kernel's time for it, which this cannot show.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _LONGS = (
 _INTS = frozenset({"status", "shift", "tai"})
 
 
-class _Timex(ctypes.Structure):
+class Timex(ctypes.Structure):
     _fields_ = (
         ("modes", ctypes.c_uint),
         *((name, ctypes.c_int if name in _INTS else ctypes.c_long) for name in _LONGS),
@@ -41,11 +41,17 @@ def parse_clock(status: int, offset: int, esterror: int, maxerror: int) -> Clock
     return Clock(not status & STA_UNSYNC, offset * unit, esterror * 1e-6, maxerror * 1e-6)
 
 
-def read_clock() -> Clock:
+def read_timex() -> Timex:
     """Raises OSError (a sandbox may forbid the call)."""
-    timex = _Timex()
+    timex = Timex()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.adjtimex(ctypes.byref(timex)) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "adjtimex")
+    return timex
+
+
+def read_clock() -> Clock:
+    """Raises OSError as `read_timex` does."""
+    timex = read_timex()
     return parse_clock(timex.status, timex.offset, timex.esterror, timex.maxerror)

@@ -1,8 +1,9 @@
 """Every condition of the host, its network, its storage and its clock: name, limit, severity, action, source.
 
 The one table that the collectors take their limits from; docs/health.md prints the same rows and a test compares.
-All actions are `watch_repeat`, but for a port that stays away: what is seen here is evidence beside a job that fails,
-and takes no node from a job that runs. A disc or a network that several nodes share says nothing about one of them.
+No action says "not on this node": what is seen here is evidence beside a job that fails, and takes no node from a job
+that runs. Its ports may be others than the one that dropped, and NCCL leaves out a port that is not active when it
+starts anew; a disc or a network that several nodes share says nothing about one of them.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ PORT_DOWN = Rule(
 PORT_DROPPED = Rule(
     "ib.port_dropped",
     "a port has been down for more than {limit} s and did not come back in between",
-    240, GPUD, "critical", "drain_service",
+    240, GPUD, "critical",
 )
 PORT_FLAPPING = Rule(
     "ib.port_flapping",

@@ -19,7 +19,6 @@ FLAP_DOWN_S = 25.0
 FLAP_WINDOW_S = 12 * 3600.0
 HOLD_S = 600.0
 """All three as gpud has them: how long down makes a flap, how far back flaps count, how long a fault is held."""
-PEERS_MIN = 3
 
 
 class CounterLimit(NamedTuple):
@@ -63,10 +62,13 @@ class PortHistory:
         return [*held, *self._levels(port)]
 
     def gone(self, now_s: float) -> list[Condition]:
-        """The port is not listed any more: down, if it ever was up."""
-        if self._was_up is None:
-            return []
-        return self.look(now_s, replace(self._was_up, state="absent", phys_state="absent", counters={}, saturated=()))
+        """Not listed any more: down if it ever was up, but no drop, for a container may have been given it."""
+        held = self._held.look(now_s, ())
+        return [*held, *(self._levels(replace(self._was_up, state="absent", saturated=())) if self._was_up else ())]
+
+    def unknown(self, now_s: float) -> list[Condition]:
+        """It is listed, and its state cannot be read now: nothing new is known."""
+        return [*self._held.look(now_s, ())]
 
     def _faults(self, now_s: float, port: Port) -> Iterator[Condition]:
         """Those that are held a while."""
@@ -91,7 +93,7 @@ class PortHistory:
     def _levels(self, port: Port) -> Iterator[Condition]:
         """Those that are true now or not."""
         if not port.is_up and self._was_up is not None:
-            state = f"state {port.state}, physical state {port.phys_state or 'unknown'}"
+            state = "gone" if port.state == "absent" else f"state {port.state}, physical state {port.phys_state}"
             yield rules.PORT_DOWN.condition(state, device=port.name)
         if port.is_up and port.rate_gbps is not None and port.rate_gbps < self._best_gbps:
             yield rate_condition(port, self._best_gbps, "it had")
@@ -124,7 +126,7 @@ def rate_condition(port: Port, other_gbps: float, whose: str) -> Condition:
 def slower_than_peers(ports: Iterable[Port]) -> list[Condition]:
     """Active ports that are slower than more than half of the active ports on the same kind of board.
 
-    Fewer than three ports do not make a majority; a board without a name has no peers.
+    Two that differ make no majority; a board without a name has no peers.
     """
     groups: defaultdict[tuple[str, str], list[tuple[Port, float]]] = defaultdict(list)
     for port in ports:
@@ -133,6 +135,6 @@ def slower_than_peers(ports: Iterable[Port]) -> list[Condition]:
     slow = []
     for group in groups.values():
         usual, count = Counter(rate for _, rate in group).most_common(1)[0]
-        if len(group) >= PEERS_MIN and count * 2 > len(group):
+        if count * 2 > len(group):
             slow += [rate_condition(port, usual, "that its peers have") for port, rate in group if rate < usual]
     return slow

@@ -39,7 +39,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?) Gb/sec")
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One look at one port. `counters`: those that could be read, saturated ones left out and named apart."""
+    """One look at one port. `state`: "" where it cannot be read. `counters`: those that can, saturated ones apart."""
 
     device: str
     number: str
@@ -79,7 +79,7 @@ def is_saturated(counter: str, value: int) -> bool:
 
 
 def read_ports(sys: Path, exclude: tuple[str, ...], files: SmallFiles) -> list[Port]:
-    """All ports whose state can be read. Raises NothingHereError where there is no such device, OSError."""
+    """All ports. Raises NothingHereError where there is no such device, OSError."""
     root = sys / "class/infiniband"
     try:
         devices = sorted(os.listdir(root))  # noqa: PTH208 - names are wanted
@@ -91,17 +91,15 @@ def read_ports(sys: Path, exclude: tuple[str, ...], files: SmallFiles) -> list[P
             continue
         board = files.text(f"{root}/{device}/board_id") or files.text(f"{root}/{device}/hca_type") or ""
         folder = f"{root}/{device}/ports"
-        for number in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:  # noqa: PTH112, PTH208
-            port = _read_port(f"{folder}/{number}", device, number, board, files)
-            if port is not None:
-                ports.append(port)
+        numbers = sorted(os.listdir(folder)) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
+        ports += [_read_port(f"{folder}/{number}", device, number, board, files) for number in numbers]
     return ports
 
 
-def _read_port(folder: str, device: str, number: str, board: str, files: SmallFiles) -> Port | None:
+def _read_port(folder: str, device: str, number: str, board: str, files: SmallFiles) -> Port:
     state = parse_state(files.text(f"{folder}/state"))
     if not state:
-        return None
+        return Port(device, number, state)
     paths = {each: f"{folder}/counters/{each}" for each in (*BITS, *DATA)}
     paths |= {each: f"{folder}/hw_counters/{each}" for each in HARDWARE}
     values = {each: value for each, path in paths.items() if (value := files.number(path)) is not None}

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
-_REFUSED = frozenset(
-    {errno.EINVAL, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT}
+_REFUSED = frozenset({errno.EINVAL, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EREMOTEIO})
+_NOT_NOW = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.ESRCH, errno.EIO, errno.ETIMEDOUT, errno.EBUSY}
 )
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.ESRCH})
 _BYTES = 65536
 
 
@@ -38,7 +38,7 @@ def parse_number(text: str | None) -> int | None:
 
 
 class SmallFiles:
-    """Reads, and remembers what was refused. None: absent or refused; any other failure is raised."""
+    """Reads, and remembers what was refused. None: refused, absent, or the device is not well now; else it raises."""
 
     def __init__(self) -> None:
         self._refused: set[str] = set()
@@ -52,7 +52,7 @@ class SmallFiles:
             if error.errno in _REFUSED:
                 self._refused.add(path)
                 return None
-            if error.errno in _ABSENT:
+            if error.errno in _NOT_NOW:
                 return None
             raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from ryzen_agent.health.collector import Collector
+from ryzen_agent.health.collector import Collector, NothingHereError
 from ryzen_agent.health.model import Condition, Reading, Sample
 from ryzen_agent.health.port_rules import PortHistory, slower_than_peers
 from ryzen_agent.health.ports import DATA, Port, read_ports
@@ -29,17 +29,34 @@ class InfinibandCollector(Collector):
         self._histories: dict[str, PortHistory] = {}
 
     def collect(self) -> Reading:
-        ports = read_ports(self._settings.sys, self._settings.infiniband_exclude, self._files)
+        """Raises OSError where there are ports and none lets its state be read."""
+        ports = {each.name: each for each in self._read()}
+        known = [each for each in ports.values() if each.state]
+        if ports and not known:
+            raise PermissionError(f"no port lets its state be read: {', '.join(ports)}")
         now_s = self._now()
-        conditions: dict[tuple[str, str], Condition] = {each.key: each for each in slower_than_peers(ports)}
-        for port in ports:
-            history = self._histories.setdefault(port.name, PortHistory())
-            conditions |= {each.key: each for each in history.look(now_s, port)}
-        listed = {each.name for each in ports}
-        for name in self._histories.keys() - listed:
-            conditions |= {each.key: each for each in self._histories[name].gone(now_s)}
-        samples = tuple(sample for port in ports for sample in samples_of(port))
+        conditions: dict[tuple[str, str], Condition] = {each.key: each for each in slower_than_peers(known)}
+        for name in ports:
+            self._histories.setdefault(name, PortHistory())
+        for name, history in self._histories.items():
+            conditions |= {each.key: each for each in said_of(history, now_s, ports.get(name))}
+        samples = tuple(sample for port in known for sample in samples_of(port))
         return Reading(conditions=tuple(conditions.values()), samples=samples)
+
+    def _read(self) -> list[Port]:
+        try:
+            return read_ports(self._settings.sys, self._settings.infiniband_exclude, self._files)
+        except NothingHereError:
+            if not self._histories:
+                raise
+            return []  # the driver was taken away, and its ports with it
+
+
+def said_of(history: PortHistory, now_s: float, port: Port | None) -> list[Condition]:
+    """None: the port is not there any more."""
+    if port is None:
+        return history.gone(now_s)
+    return history.look(now_s, port) if port.state else history.unknown(now_s)
 
 
 def samples_of(port: Port) -> Iterator[Sample]:

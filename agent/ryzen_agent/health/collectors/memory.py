@@ -95,7 +95,7 @@ class MemoryCollector(Collector):
         killed = self._kills[group].look(0.0, counts.get("oom_kill"))
         if killed:
             message = f"the kernel killed {killed} process(es) of control group {group} for want of memory"
-            yield Event("oom", message, self._wall(), unit=group, action="restart_app", count=killed)
+            yield Event("oom", message, self._wall(), unit=group, fault_class="app", count=killed)
 
     def _confined(self, folder: str, group: str) -> Iterator[Condition]:
         """Against the lower of `memory.max` and `memory.high`; what is cached of files can be given back."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 
-from ryzen_agent.health.adjtimex import STA_NANO, STA_UNSYNC, Clock, parse_clock, read_clock
+from ryzen_agent.health.adjtimex import STA_NANO, STA_UNSYNC, Clock, Timex, parse_clock, read_clock, read_timex
 from ryzen_agent.health.collectors.clock import ClockCollector
 from ryzen_agent.health.settings import HealthSettings
 
@@ -35,6 +37,13 @@ def test_an_offset_that_is_got_rid_of_within_ten_minutes_is_none() -> None:
     assert (said.name, said.value) == ("clock.offset", -0.2)
     clock = GOOD
     assert collector.collect().conditions == ()
+
+
+def test_the_structure_is_the_kernels() -> None:
+    assert ctypes.sizeof(Timex) == 208, "struct timex of 64-bit Linux"
+    timex = read_timex()
+    assert 9_000 <= timex.tick <= 11_000, "microseconds a tick of USER_HZ, which may be slewed by a tenth"
+    assert timex.tolerance == 500 << 16, "500 ppm, scaled"
 
 
 def test_the_clock_of_this_very_node_can_be_read() -> None:

@@ -49,6 +49,37 @@ def test_a_device_that_falls_off_the_bus_is_a_port_that_is_down(tmp_path: Path) 
     assert (gone.name, gone.device) == ("ib.port_down", "mlx5_1/1")
 
 
+def test_a_driver_that_is_unloaded_takes_its_ports_down(tmp_path: Path) -> None:
+    put_port(tmp_path, "mlx5_0")
+    collector = InfinibandCollector(HealthSettings(sys=tmp_path))
+    collector.collect()
+    shutil.rmtree(tmp_path / "class/infiniband")
+    assert [each.name for each in collector.collect().conditions] == ["ib.port_down"]
+
+
+def test_a_port_that_does_not_let_itself_be_read_is_neither_up_nor_down_and_none_at_all_is_a_failed_look(
+    tmp_path: Path,
+) -> None:
+    put_port(tmp_path, "mlx5_0")
+    put_port(tmp_path, "mlx5_1")
+    collector = InfinibandCollector(HealthSettings(sys=tmp_path))
+    collector.collect()
+    refuse(tmp_path, "mlx5_1")
+    reading = collector.collect()
+    assert reading.conditions == ()
+    assert {each.attributes[0][1] for each in reading.samples} == {"mlx5_0/1"}
+    refuse(tmp_path, "mlx5_0")
+    with pytest.raises(PermissionError, match="mlx5_0/1, mlx5_1/1"):
+        collector.collect()
+
+
+def refuse(root: Path, device: str) -> None:
+    """A real file that cannot be read: EINVAL."""
+    state = root / "class/infiniband" / device / "ports/1/state"
+    state.unlink()
+    state.symlink_to("/sys/class/net/lo/speed")
+
+
 def test_slower_than_before_and_slower_than_its_peers_is_said_once(tmp_path: Path) -> None:
     for at in range(4):
         put_port(tmp_path, f"mlx5_{at}")

@@ -71,7 +71,7 @@ def test_a_kill_in_the_group_of_a_watched_rank_is_one_event_and_those_of_before_
 def test_all_tasks_waiting_for_memory_is_pressure_and_waiting_for_the_disc_is_only_measured(tmp_path: Path) -> None:
     collector = node(tmp_path)
     text = "some avg10=20.00 avg60=30.00 avg300=1.00 total=1\nfull avg10=20.00 avg60=12.00 avg300=1.00 total=1\n"
-    put(tmp_path, {"proc/pressure/memory": text, "proc/pressure/io": text})
+    put(tmp_path, {"proc/pressure/memory": text, "proc/pressure/io": text.replace("avg60=12.00", "avg60=90.00")})
     reading = collector.collect()
     assert [(each.name, each.value) for each in reading.conditions] == [("memory.pressure", 12.0)]
     attributes = (("ryzen.resource", "io"), ("ryzen.pressure.kind", "some"))

@@ -29,6 +29,10 @@ def test_the_limits_of_error_counters_are_those_of_the_documentation() -> None:
     assert documented == [each.row() for each in COUNTER_LIMITS]
 
 
+def test_nothing_seen_of_the_host_takes_a_node_from_a_job_that_runs() -> None:
+    assert {each.action for rules in SECTIONS.values() for each in rules} <= {"watch_repeat", "ignore"}
+
+
 def test_no_condition_has_two_rules() -> None:
     names = [each.name for rules in SECTIONS.values() for each in rules]
     assert len(names) == len(set(names))

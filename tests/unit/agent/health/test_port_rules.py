@@ -51,7 +51,7 @@ def test_a_port_that_stays_down_for_more_than_four_minutes_has_dropped_and_is_he
     story.goes(UP)
     assert story.goes(DOWN, 240) == {"ib.port_down"}
     assert story.goes(DOWN, 30) == {"ib.port_down", "ib.port_dropped"}
-    assert next(each for each in story.said if each.name == "ib.port_dropped").action == "drain_service"
+    assert next(each for each in story.said if each.name == "ib.port_dropped").severity == "critical"
     assert story.goes(UP, 585) == {"ib.port_dropped"}
     assert story.goes(UP, 30) == set()
 
@@ -90,12 +90,19 @@ def test_a_blink_is_no_flap_and_flaps_of_yesterday_do_not_count() -> None:
     assert rare.goes(UP) == set()
 
 
-def test_a_port_that_is_gone_is_down_if_it_was_ever_up() -> None:
+def test_a_port_that_is_gone_is_down_if_it_was_ever_up_but_has_not_dropped_for_a_container_may_have_it() -> None:
     history = PortHistory()
     assert history.gone(0.0) == []
     history.look(0.0, UP)
-    (gone,) = history.gone(15.0)
-    assert (gone.name, gone.message) == ("ib.port_down", "state absent, physical state absent")
+    for now_s in (15.0, 3600.0, 7200.0):
+        (gone,) = history.gone(now_s)
+        assert (gone.name, gone.message) == ("ib.port_down", "gone")
+
+
+def test_a_port_whose_state_cannot_be_read_is_not_taken_for_down() -> None:
+    history = PortHistory()
+    history.look(0.0, UP)
+    assert history.unknown(15.0) == []
 
 
 @pytest.mark.parametrize("limit", COUNTER_LIMITS, ids=lambda each: each.counter)

@@ -91,7 +91,7 @@ def test_a_file_that_was_refused_once_is_not_read_again(tmp_path: Path) -> None:
     folder = put_port(tmp_path, symbol_error="7")
     counter = folder / "counters/symbol_error"
     counter.unlink()
-    counter.symlink_to("/proc/self/mem")  # a real file whose first byte cannot be read: EIO
+    counter.symlink_to("/sys/class/net/lo/speed")  # a real file that cannot be read: EINVAL
     files = SmallFiles()
     (port,) = read_ports(tmp_path, (), files)
     assert port.counters == {}
@@ -99,6 +99,15 @@ def test_a_file_that_was_refused_once_is_not_read_again(tmp_path: Path) -> None:
     counter.write_text("7\n")
     assert read_ports(tmp_path, (), files)[0].counters == {}
     assert read_ports(tmp_path, (), SmallFiles())[0].counters == {"symbol_error": 7}
+
+
+def test_a_file_whose_device_is_not_well_now_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "counter").symlink_to("/proc/self/mem")  # a real file whose first byte cannot be read: EIO
+    files = SmallFiles()
+    assert files.number(f"{tmp_path}/counter") is None
+    (tmp_path / "counter").unlink()
+    put(tmp_path / "counter", "5")
+    assert files.number(f"{tmp_path}/counter") == 5
 
 
 def test_an_absent_file_is_looked_for_again(tmp_path: Path) -> None:
