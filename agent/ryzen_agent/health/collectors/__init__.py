@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ryzen_agent.health.collector import Collector
+from ryzen_agent.health.collectors.amd_gpu import AmdGpuCollector
 from ryzen_agent.health.collectors.checkpoint import CheckpointCollector
 from ryzen_agent.health.collectors.clock import ClockCollector
 from ryzen_agent.health.collectors.gpu import GpuCollector
@@ -19,11 +20,13 @@ from ryzen_agent.health.collectors.storage import StorageCollector
 from ryzen_agent.health.settings import HealthSettings
 
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
+"""Makes a collector in the agent's event loop: what may block is for `collect`."""
 
 COLLECTORS: tuple[Maker, ...] = (
     GpuCollector,
     GpuEventsCollector,
     GpuCountCollector,
+    AmdGpuCollector,
     InfinibandCollector,
     NetworkCollector,
     MemoryCollector,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pynvml
 
 from ryzen_agent.health.collector import Collector, NothingHereError
 from ryzen_agent.health.gpu import access
+from ryzen_agent.health.gpu.looks import Looks
 from ryzen_agent.health.gpu.nvml import NvmlGpu
-from ryzen_agent.health.gpu.panel import Panel
 from ryzen_agent.health.gpu.pci import gpus_on_the_bus
-from ryzen_agent.health.gpu.power_cap import PowerCaps
-from ryzen_agent.health.gpu.samples import attributes_of, samples
 from ryzen_agent.health.model import Action, Condition, Reading
 from ryzen_agent.health.settings import HealthSettings
 
@@ -23,13 +19,13 @@ class GpuCollector(Collector):
     """One look at every GPU, `settings.gpu_interval_s` apart. One that hangs holds this collector and no other."""
 
     name = "gpu"
+    sources = access.SOURCES
 
     def __init__(self, settings: HealthSettings) -> None:
         self.interval_s = settings.gpu_interval_s
         self._settings = settings
         self._gpus: list[NvmlGpu] = []
-        self._panel = Panel()
-        self._caps = PowerCaps(settings.power_cap_share, settings.state_folder, self._set_power_limit)
+        self._looks = Looks(settings, "NVIDIA")
 
     def collect(self) -> Reading:
         """Raises NothingHereError where there is no NVIDIA GPU."""
@@ -40,26 +36,11 @@ class GpuCollector(Collector):
         if not count:
             raise NothingHereError("the NVIDIA driver lists no GPU")
         self._gpus += [NvmlGpu(index) for index in range(len(self._gpus), count)]
-        readings = [gpu.read(time.monotonic()) for gpu in self._gpus[:count]]
-        conditions = self._panel.judge(readings)
-        conditions += self._caps.act(readings, conditions)
-        found = []
-        for reading in readings:
-            found += samples(reading, conditions, attributes_of(reading.identity, "NVIDIA"))
-        met = [each.identity for each in readings if each.identity.uuid]
-        return Reading(
-            conditions,
-            samples=tuple(found),
-            devices=tuple((each.pci, each.uuid) for each in met),
-            processes=tuple((pid, each.identity.uuid) for each in readings for pid in each.processes),
-        )
+        return self._looks.look(self._gpus[:count])
 
     def close(self) -> None:
         """Put back the power limits that were lowered."""
-        self._caps.close()
-
-    def _set_power_limit(self, index: int, watts: float) -> str:
-        return self._gpus[index].set_power_limit(watts)
+        self._looks.close()
 
     def _without_driver(self, error: access.DriverError) -> Reading:
         """The library is there and does not work. On a node without a GPU that troubles nobody: images bring it."""

@@ -21,6 +21,7 @@ class GpuCountCollector(Collector):
 
     name = "gpu_count"
     interval_s = 30.0
+    sources = access.SOURCES
 
     def __init__(self, settings: HealthSettings) -> None:
         self._settings = settings

@@ -47,10 +47,11 @@ class Registered:
 
 
 class GpuEventsCollector(Collector):
-    """Each `collect` waits up to a second. Where there is no driver it looks again once in a while."""
+    """Each `collect` waits up to a second, and returns with the first event and what came with it."""
 
     name = "gpu_events"
     interval_s = 0.05
+    sources = access.SOURCES
 
     def __init__(self, settings: HealthSettings) -> None:  # noqa: ARG002 - as every collector is made
         self._set: Any = None
@@ -64,9 +65,7 @@ class GpuEventsCollector(Collector):
         try:
             self._register(access.open_driver())
         except (access.DriverError, NothingHereError) as error:
-            self.interval_s = AGAIN_S
             raise NothingHereError(str(error)) from error
-        self.interval_s = GpuEventsCollector.interval_s
         events: list[Event] = []
         while len(events) < AT_ONCE_MAX and (event := self._next(0 if events else WAIT_MS)) is not None:
             events.append(event)

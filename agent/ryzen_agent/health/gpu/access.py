@@ -7,6 +7,7 @@ thread that opens it; the others then wait for the lock no longer than `LOCK_S` 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -33,6 +34,8 @@ GRAVE = frozenset({LOST, RESET_REQUIRED, UNKNOWN})
 """Of a GPU, whichever reading gave it."""
 
 LOCK_S = 5.0
+SOURCES = (Path("/dev/nvidiactl"),)
+"""What appears when the driver is loaded."""
 
 _lock = threading.Lock()
 _opened = False

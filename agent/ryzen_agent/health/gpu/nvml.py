@@ -19,7 +19,8 @@ LINK_ERRORS = {38: "crc_flit", 45: "crc_data", 52: "replay", 59: "recovery", 160
 """Fields of NVML (nvml.h: NVML_FI_DEV_...)."""
 
 LINKS_MAX = 36
-THRESHOLDS = {"shutdown_c": 0, "slowdown_c": 1, "memory_max_c": 2, "gpu_max_c": 3}
+THRESHOLDS = SHUTDOWN, SLOWDOWN, MEMORY_MAX, GPU_MAX = range(4)
+"""nvmlTemperatureThresholds_t."""
 
 
 class NvmlGpu:
@@ -61,9 +62,9 @@ class NvmlGpu:
         index = self.device.index
         read = (device := self.device).read
         pci = read("nvmlDeviceGetPciInfo")
-        limits = {
-            name: read("nvmlDeviceGetTemperatureThreshold", which, key=name) for name, which in THRESHOLDS.items()
-        }
+        limits = [
+            read("nvmlDeviceGetTemperatureThreshold", which, key=f"limit {which}") or None for which in THRESHOLDS
+        ]
         default = read("nvmlDeviceGetPowerManagementDefaultLimit")
         constraints = read("nvmlDeviceGetPowerManagementLimitConstraints")
         self.identity = Identity(
@@ -71,7 +72,10 @@ class NvmlGpu:
             uuid,
             pci_address(pci.busId) if pci is not None else "",
             read("nvmlDeviceGetName") or "",
-            **{name: float(limit) if limit else None for name, limit in limits.items()},
+            shutdown_c=limits[SHUTDOWN],
+            slowdown_c=limits[SLOWDOWN],
+            gpu_max_c=limits[GPU_MAX],
+            memory_max_c=limits[MEMORY_MAX],
             default_power_limit_w=None if default is None else default / 1000,
             power_limits_w=None if constraints is None else (constraints[0] / 1000, constraints[1] / 1000),
             pcie_width_max=read("nvmlDeviceGetMaxPcieLinkWidth"),

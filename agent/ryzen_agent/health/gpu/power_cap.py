@@ -19,7 +19,6 @@ THERMAL = HARDWARE_SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL
 WELL_S = 600.0
 """So long without throttling before the limit goes back up: sooner and it would go up and down with the load."""
 
-FILE = "power_limits.json"
 
 SetLimit = Callable[[int, float], str]
 """(index of a GPU, watts) -> "" or why it cannot be."""
@@ -28,10 +27,10 @@ SetLimit = Callable[[int, float], str]
 class PowerCaps:
     """Which GPUs' limits this agent has lowered, and from what."""
 
-    def __init__(self, share: float | None, folder: Path | None, set_limit: SetLimit) -> None:
+    def __init__(self, share: float | None, folder: Path | None, vendor: str, set_limit: SetLimit) -> None:
         """`share` of the default limit, None: never lower, only put back. `folder` where it is kept, None: nowhere."""
         self._share = share
-        self._path = folder / FILE if folder is not None else None
+        self._path = folder / file_name(vendor) if folder is not None else None
         self._set_limit = set_limit
         self._lowered = self._read()  # UUID -> watts before
         self._throttled_at_s: dict[str, float] = {}
@@ -98,7 +97,7 @@ class PowerCaps:
         self._lowered = lowered
         if self._path is None:
             return ""
-        aside = self._path.with_name(f".{FILE}.{os.getpid()}")
+        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with aside.open("w") as file:
                 json.dump(lowered, file)
@@ -118,6 +117,11 @@ class PowerCaps:
             return {str(uuid): float(watts) for uuid, watts in dict(kept).items() if 0 < float(watts) < 10_000}
         except (OSError, ValueError, TypeError):
             return {}
+
+
+def file_name(vendor: str) -> str:
+    """In the state folder: one for each vendor, whose collectors know nothing of each other."""
+    return f"power-limits-{vendor.lower()}.json"
 
 
 def _said(reading: GpuReading, name: str, message: str, value: float, limit: float) -> Condition:

@@ -45,6 +45,8 @@ class Identity:
     """Lowest and highest that may be set."""
     pcie_width_max: int | None = None
     pcie_generation_max: int | None = None
+    retired_pages_max: int | None = None
+    """As the vendor says; None: NVIDIA's for the GPUs that retire pages."""
 
 
 class Ecc(NamedTuple):

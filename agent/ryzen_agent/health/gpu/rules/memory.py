@@ -70,18 +70,18 @@ def rows_remapped(subject: Subject) -> Finding | None:
 
 
 def pages_retired(subject: Subject) -> Finding | None:
-    """retired pages >= 63 (GPUs before Ampere)
+    """retired pages >= 63 (NVIDIA before Ampere), or the threshold that AMD's driver states
 
     DCGM's health check: there is room for 64.
     """
-    pages = subject.reading.retired_pages
-    if pages is None or pages < PAGES_MAX:
+    pages, limit = subject.reading.retired_pages, subject.reading.identity.retired_pages_max or PAGES_MAX
+    if pages is None or pages < limit:
         return None
-    return Finding(f"{pages} memory pages are retired", float(pages), float(PAGES_MAX))
+    return Finding(f"{pages} memory pages are retired", float(pages), float(limit))
 
 
 def page_retirement_pending(subject: Subject) -> Finding | None:
-    """a page waits for a reset to be retired (GPUs before Ampere)
+    """a page waits for a reset to be retired (NVIDIA before Ampere, AMD)
 
     NVIDIA's dynamic page retirement: it is still in use until then.
     """

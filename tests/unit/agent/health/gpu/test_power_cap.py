@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ryzen_agent.health.gpu.power_cap import FILE, WELL_S, PowerCaps
+from ryzen_agent.health.gpu.power_cap import WELL_S, PowerCaps, file_name
 from ryzen_agent.health.gpu.reading import HARDWARE_THERMAL, POWER_BRAKE, GpuReading, Identity
 from ryzen_agent.health.model import Condition
 from ryzen_lab.mock_nvml import Faults
@@ -37,14 +37,14 @@ class Board:
 
 def test_nothing_is_lowered_unless_it_is_asked_for() -> None:
     board = Board()
-    caps = PowerCaps(None, None, board.set_limit)
+    caps = PowerCaps(None, None, "NVIDIA", board.set_limit)
     assert board.look(caps, 0.0, HARDWARE_THERMAL) == []
     assert board.limit_w == 700.0
 
 
 def test_a_gpu_that_throttles_for_heat_gets_a_lower_limit_until_it_has_been_well_for_a_while() -> None:
     board = Board()
-    caps = PowerCaps(0.8, None, board.set_limit)
+    caps = PowerCaps(0.8, None, "NVIDIA", board.set_limit)
     board.look(caps, 0.0, HARDWARE_THERMAL)
     assert board.limit_w == 560.0
     assert board.look(caps, 10.0) == ["gpu.power_capped"]
@@ -57,23 +57,23 @@ def test_a_gpu_that_throttles_for_heat_gets_a_lower_limit_until_it_has_been_well
 
 def test_a_power_brake_is_not_heat() -> None:
     board = Board()
-    board.look(PowerCaps(0.8, None, board.set_limit), 0.0, POWER_BRAKE)
+    board.look(PowerCaps(0.8, None, "NVIDIA", board.set_limit), 0.0, POWER_BRAKE)
     assert board.limit_w == 700.0
 
 
 def test_no_limit_goes_below_what_the_gpu_allows_or_above_what_it_has() -> None:
     board = Board()
-    board.look(PowerCaps(0.1, None, board.set_limit), 0.0, HARDWARE_THERMAL)
+    board.look(PowerCaps(0.1, None, "NVIDIA", board.set_limit), 0.0, HARDWARE_THERMAL)
     assert board.limit_w == 200.0
     board = Board()
     board.limit_w = 300.0
-    board.look(PowerCaps(0.8, None, board.set_limit), 0.0, HARDWARE_THERMAL)
+    board.look(PowerCaps(0.8, None, "NVIDIA", board.set_limit), 0.0, HARDWARE_THERMAL)
     assert board.limit_w == 300.0, "an administrator's lower limit stays"
 
 
 def test_a_refusal_is_one_line_and_nothing_is_held_to_be_lowered() -> None:
     board = Board("Insufficient Permissions")
-    caps = PowerCaps(0.8, None, board.set_limit)
+    caps = PowerCaps(0.8, None, "NVIDIA", board.set_limit)
     reading = GpuReading(IDENTITY, 0.0, reasons=HARDWARE_THERMAL, power_limit_w=700.0)
     said = caps.act([reading], [Condition("gpu.throttled", "", "GPU-a")])
     assert [(each.name, each.severity) for each in said] == [("gpu.power_cap_refused", "info")]
@@ -83,14 +83,14 @@ def test_a_refusal_is_one_line_and_nothing_is_held_to_be_lowered() -> None:
 
 def test_a_folder_that_cannot_be_written_is_a_refusal_too(tmp_path: Path) -> None:
     board = Board()
-    caps = PowerCaps(0.8, tmp_path / "not there", board.set_limit)
+    caps = PowerCaps(0.8, tmp_path / "not there", "NVIDIA", board.set_limit)
     assert board.look(caps, 0.0, HARDWARE_THERMAL) == ["gpu.power_cap_refused"]
     assert board.limit_w == 700.0
 
 
 def test_the_end_puts_it_back() -> None:
     board = Board()
-    caps = PowerCaps(0.8, None, board.set_limit)
+    caps = PowerCaps(0.8, None, "NVIDIA", board.set_limit)
     board.look(caps, 0.0, HARDWARE_THERMAL)
     caps.close()
     assert board.limit_w == 700.0
@@ -98,8 +98,8 @@ def test_the_end_puts_it_back() -> None:
 
 def test_an_agent_that_was_killed_puts_it_back_when_it_comes_again(tmp_path: Path) -> None:
     board = Board()
-    board.look(PowerCaps(0.8, tmp_path, board.set_limit), 0.0, HARDWARE_THERMAL)
-    caps = PowerCaps(0.8, tmp_path, board.set_limit)
+    board.look(PowerCaps(0.8, tmp_path, "NVIDIA", board.set_limit), 0.0, HARDWARE_THERMAL)
+    caps = PowerCaps(0.8, tmp_path, "NVIDIA", board.set_limit)
     assert board.look(caps, 1000.0) == ["gpu.power_capped"]
     assert board.look(caps, 1000.0 + WELL_S) == []
     assert board.limit_w == 700.0
@@ -107,25 +107,25 @@ def test_an_agent_that_was_killed_puts_it_back_when_it_comes_again(tmp_path: Pat
 
 def test_one_that_was_told_to_lower_nothing_any_more_puts_it_back_at_once(tmp_path: Path) -> None:
     board = Board()
-    board.look(PowerCaps(0.8, tmp_path, board.set_limit), 0.0, HARDWARE_THERMAL)
-    board.look(PowerCaps(None, tmp_path, board.set_limit), 1000.0)
+    board.look(PowerCaps(0.8, tmp_path, "NVIDIA", board.set_limit), 0.0, HARDWARE_THERMAL)
+    board.look(PowerCaps(None, tmp_path, "NVIDIA", board.set_limit), 1000.0)
     assert board.limit_w == 700.0
 
 
 def test_a_damaged_file_is_passed_over(tmp_path: Path) -> None:
     for text in ("", "[", "[1]", '{"GPU-a": "x"}', '{"GPU-a": NaN}', "{" * 10000):
-        (tmp_path / FILE).write_text(text)
+        (tmp_path / file_name("NVIDIA")).write_text(text)
         board = Board()
-        assert board.look(PowerCaps(0.8, tmp_path, board.set_limit), 0.0) == []
+        assert board.look(PowerCaps(0.8, tmp_path, "NVIDIA", board.set_limit), 0.0) == []
 
 
 def test_a_gpu_that_is_gone_stays_written_down(tmp_path: Path) -> None:
     board = Board()
-    caps = PowerCaps(0.8, tmp_path, board.set_limit)
+    caps = PowerCaps(0.8, tmp_path, "NVIDIA", board.set_limit)
     board.look(caps, 0.0, HARDWARE_THERMAL)
     board.refusal = "GPU is lost"
     caps.close()
-    assert "GPU-a" in (tmp_path / FILE).read_text()
+    assert "GPU-a" in (tmp_path / file_name("NVIDIA")).read_text()
     assert board.look(caps, 1.0, identity=replace(IDENTITY, uuid="GPU-b")) == []
 
 
