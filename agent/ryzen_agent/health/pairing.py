@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ryzen_agent.health.model import Event
 
-FULLER = "kmsg"
+FULLER = "kernel_log"
 """Name of the collector of the kernel log."""
 SAME_S = 1.0
 """Two sources that tell of one thing so close to each other mean one event. The clock of kernel log lines drifts from

@@ -14,6 +14,7 @@ from ryzen_agent.health.collectors.gpu_count import GpuCountCollector
 from ryzen_agent.health.collectors.gpu_events import GpuEventsCollector
 from ryzen_agent.health.collectors.host import HostCollector
 from ryzen_agent.health.collectors.infiniband import InfinibandCollector
+from ryzen_agent.health.collectors.kernel_log import KernelLog
 from ryzen_agent.health.collectors.memory import MemoryCollector
 from ryzen_agent.health.collectors.network import NetworkCollector
 from ryzen_agent.health.collectors.storage import StorageCollector
@@ -23,6 +24,7 @@ Maker: TypeAlias = Callable[[HealthSettings], Collector]
 """Makes a collector in the agent's event loop: what may block is for `collect`."""
 
 COLLECTORS: tuple[Maker, ...] = (
+    KernelLog,
     GpuCollector,
     GpuEventsCollector,
     GpuCountCollector,

@@ -73,7 +73,7 @@ class Record(NamedTuple):
 
     def unix_s(self, now_unix_s: float, uptime_s: float) -> float | None:
         """When it was said; None where that is unknown, or the uptime is another boot's. `uptime_s` is CLOCK_MONOTONIC:
-        the kernel stamps messages with its scheduler's clock, which keeps close to that one."""
+        the kernel stamps messages with its scheduler's clock, which drifts from that one by seconds in a day."""
         if self.time_s is None or self.clock == "unix":
             return self.time_s
         return now_unix_s - uptime_s + self.time_s if self.time_s <= uptime_s + 1 else None

@@ -35,7 +35,7 @@ class Sources:
 
 def test_the_kernel_log_is_passed_on_at_once_and_the_driver_adds_nothing() -> None:
     sources = Sources()
-    sources.take("kmsg", FULL)
+    sources.take("kernel_log", FULL)
     assert sources.told == [FULL]
     sources.take("gpu", BARE, after_s=0.1)
     sources.wait(10)
@@ -45,7 +45,7 @@ def test_the_kernel_log_is_passed_on_at_once_and_the_driver_adds_nothing() -> No
 def test_a_driver_that_is_quicker_waits_for_the_line_that_names_the_process() -> None:
     sources = Sources()
     sources.take("gpu", BARE)
-    sources.take("kmsg", FULL, after_s=HELD_S / 2)
+    sources.take("kernel_log", FULL, after_s=HELD_S / 2)
     sources.wait(10)
     assert sources.told == [FULL]
 
@@ -66,8 +66,8 @@ def test_without_a_kernel_log_nothing_is_held_back() -> None:
 
 def test_one_source_that_tells_twice_means_two() -> None:
     sources = Sources()
-    sources.take("kmsg", FULL)
-    sources.take("kmsg", FULL)
+    sources.take("kernel_log", FULL)
+    sources.take("kernel_log", FULL)
     assert sources.told == [FULL, FULL]
 
 
@@ -78,7 +78,7 @@ def test_another_device_code_process_or_time_is_another_event() -> None:
         Event("xid", "", 100.0, 31, "GPU-1", pid=8),
     )
     sources = Sources()
-    sources.take("kmsg", FULL)
+    sources.take("kernel_log", FULL)
     for each in others:
         sources.take("gpu", each)
     sources.take("gpu", Event("xid", "", 110.0, 31, "GPU-1"), after_s=10)
@@ -88,7 +88,7 @@ def test_another_device_code_process_or_time_is_another_event() -> None:
 
 def test_a_line_whose_clock_has_drifted_is_paired_by_its_arrival() -> None:
     sources = Sources()
-    sources.take("kmsg", FULL)
+    sources.take("kernel_log", FULL)
     sources.take("gpu", Event("xid", "", 160.0, 31, "GPU-1"), after_s=0.2)
     sources.wait(10)
     assert sources.told == [FULL]
