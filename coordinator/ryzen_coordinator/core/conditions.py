@@ -35,9 +35,7 @@ def take(cluster: Cluster, node: Node, seen: tuple[ConditionSeen, ...]) -> None:
     known = {_identity(each) for each in before}
     new = [each for each in seen if _identity(each) not in known]
     present = {_key(each) for each in seen}
-    # It stood already when somebody let the node in again.
-    old = {_key(each) for each in new if now_unix_s - each.age_s < node.health.readmitted_unix_s}
-    pardoned = frozenset((node.health.pardoned | old) & present)
+    pardoned = _pardoned(node, new, now_unix_s) & present
     if pardoned != node.health.pardoned:
         cluster.durable[("node", node.name)] = None
     node.health = replace(node.health, conditions=seen, pardoned=pardoned)
@@ -47,6 +45,12 @@ def take(cluster: Cluster, node: Node, seen: tuple[ConditionSeen, ...]) -> None:
         if health_judge.condition_evicts(each) and _key(each) not in pardoned:
             eviction.evict(cluster, node, _burst(cluster, node, each))
     _advise(cluster, node)
+
+
+def _pardoned(node: Node, new: list[ConditionSeen], now_unix_s: float) -> frozenset[tuple[str, str]]:
+    """What stood already when somebody let the node in again, heard of then or only now."""
+    old = {_key(each) for each in new if now_unix_s - each.age_s < node.health.readmitted_unix_s}
+    return node.health.pardoned | old
 
 
 def fault_class(seen: ConditionSeen) -> FaultClass | None:

@@ -84,6 +84,18 @@ def fault_s(cluster: Cluster, burst: Burst) -> float:
     return min(cluster.now_s, burst.last_unix_s - cluster.unix_offset_s)
 
 
+def ranks_of(job: Job, incident: Incident, burst: Burst) -> tuple[int, ...]:
+    """Those ranks of the burst that run on its node in the world that the incident struck: the line may be of an older
+    one. Where there are none, those that the incident names already."""
+    member = job.members.get(burst.node)
+    seen = member.seen.ranks if member is not None else ()
+    here = {rank.rank for rank in seen if rank.generation == incident.generation}
+    if named := tuple(rank for rank in burst.ranks if rank in here):
+        return named
+    known = incident.verdict
+    return known.ranks if known is not None and known.nodes == (burst.node,) else ()
+
+
 def _holds(job: Job, node: Node) -> bool:
     return job.world is not None and node.name in job.world and job.phase in WORLD_UP | RECOVERING
 
@@ -98,7 +110,7 @@ def _strike(cluster: Cluster, job: Job, burst: Burst, verdict: Verdict) -> None:
     attach(cluster, incident, burst)
     if job.phase in WORLD_UP and not job.watched:
         recovery.start_anew(cluster, job, f"{burst.node} is evicted: {burst.words()}")
-    verdicts.decide_node_loss(cluster, job, incident, verdict)
+    verdicts.decide_node_loss(cluster, job, incident, replace(verdict, ranks=ranks_of(job, incident, burst)))
 
 
 def _keep_in(cluster: Cluster, node: Node, burst: Burst, struck: list[Job], verdict: Verdict) -> None:

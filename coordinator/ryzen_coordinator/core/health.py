@@ -27,7 +27,7 @@ def take(cluster: Cluster, node: Node, report: NodeReport) -> None:
         conditions.take(cluster, node, report.conditions)
     fresh = []
     for seen in report.health:
-        if seen.id > node.health.event_id:
+        if _is_new(node, seen):
             node.health = replace(node.health, event_id=seen.id)
             cluster.durable[("node", node.name)] = None
             fresh.append(seen)
@@ -39,16 +39,30 @@ def take(cluster: Cluster, node: Node, report: NodeReport) -> None:
 def settle(cluster: Cluster, job: Job) -> None:
     """Decide whose fault the Xids of open incidents are, once the other nodes have had the time to show the same."""
     for incident in incidents.open_of(cluster, job):
-        noted_s = incident.marks.get("noted")
-        if noted_s is None or incident.marks.get("weighed", -1.0) >= noted_s:
-            continue
-        if cluster.now_s >= noted_s + cluster.settings.health_collect_s:
+        if _is_due(cluster, incident):
             incident.marks["weighed"] = cluster.now_s
             _weigh(cluster, job, incident)
             verdicts.close_if_over(cluster, job)
 
 
+def _is_due(cluster: Cluster, incident: Incident) -> bool:
+    noted_s = incident.marks.get("noted")
+    if noted_s is None or incident.marks.get("weighed", -1.0) >= noted_s:
+        return False
+    return cluster.now_s >= noted_s + cluster.settings.health_collect_s
+
+
 # ---------------------------------------------------------------- taking in
+
+
+def _is_new(node: Node, seen: HealthSeen) -> bool:
+    """Agents tell an event until it is acknowledged, to every coordinator."""
+    return seen.id > node.health.event_id
+
+
+def _concerns_us(seen: HealthSeen) -> bool:
+    """Not what our own kill has caused, nor what has happened to somebody else's process."""
+    return not (seen.ours or seen.foreign)
 
 
 def _take(cluster: Cluster, node: Node, seen: HealthSeen, passed: bool) -> None:
@@ -57,7 +71,7 @@ def _take(cluster: Cluster, node: Node, seen: HealthSeen, passed: bool) -> None:
     burst = _burst(cluster, node, job, seen)
     whose = " (after a kill of ours)" if seen.ours else " (not of a job here)" if seen.foreign else ""
     cluster.say("info", f"{burst.words()} -> {seen.action or 'no action'}{whose}", node=node.name)
-    if seen.ours or seen.foreign:
+    if not _concerns_us(seen):
         return
     bursts, burst = with_burst(node.health.bursts, burst)
     node.health = replace(node.health, bursts=bursts)
@@ -183,7 +197,8 @@ def _weigh(cluster: Cluster, job: Job, incident: Incident) -> None:
             eviction.evict(cluster, cluster.nodes[burst.node], burst, judged.words)
     if incident.verdict is known:
         nodes = tuple(sorted({each.node for each in asks}))
-        ranks = {rank for each in asks for rank in each.ranks} or {f.rank for f in guilty if f.node in nodes}
+        ranks = {rank for each in asks for rank in eviction.ranks_of(job, incident, each)}
+        ranks = ranks or {f.rank for f in guilty if f.node in nodes}
         words = [each.words() for each in asks] + [f.words() for f in guilty if f.node in nodes] + [found[-1][1].words]
         verdict = Verdict("exit", tuple(sorted(ranks)), nodes, reason="; ".join(words), confidence="likely")
         stop = job.note if job.phase in OVER else None

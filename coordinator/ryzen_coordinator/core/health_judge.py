@@ -44,9 +44,7 @@ class Judgement(NamedTuple):
 
 
 def course(seen: HealthSeen, evict_on: Iterable[int]) -> Course:
-    """What the event asks for by itself. `evict_on`: Xids for which the rule is literal."""
-    if seen.ours or seen.foreign:
-        return "note"
+    """What the event asks for by itself, if it concerns us. `evict_on`: Xids for which the rule is literal."""
     if seen.action in EVICTING or (seen.kind == "xid" and seen.code in evict_on):
         return "evict"
     return "restart" if seen.kind == "xid" and seen.action in RESTARTING else "note"

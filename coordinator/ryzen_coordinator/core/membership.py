@@ -55,8 +55,13 @@ def recover(cluster: Cluster, job: Job) -> None:
     elif job.phase in RECOVERING:
         _note_stopped(cluster, job)
         replan(cluster, job)
-        if job.plan is not None and job.plan.complete and cluster.now_s >= job.held_until_s:
+        if job.plan is not None and job.plan.complete and not _is_held(cluster, job):
             form(cluster, job, job.plan)
+
+
+def _is_held(cluster: Cluster, job: Job) -> bool:
+    """Who is out of the world is being decided at this moment."""
+    return cluster.now_s < job.held_until_s
 
 
 def give_go(cluster: Cluster, job: Job) -> None:

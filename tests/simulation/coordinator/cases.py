@@ -191,6 +191,24 @@ def _skipping(dice: random.Random, case: Case) -> Case:
     return replace(case, faults=(skip, *more), single=not more)
 
 
+def _sick(dice: random.Random, case: Case) -> Case:
+    """Devices break, or scripts do: Xids and conditions, some nodes readmitted later, while other things go wrong."""
+    settings = replace(HASTY, health_evict_share=1.0)
+    case = replace(case, nodes=4, minimum=1, settings=settings, step_s=0.2, target=100)
+    kind = dice.choice(("dead gpu", "lost gpu", "page fault", "page faults"))
+    first = _fault(dice, case, kind, 4.0 + dice.uniform(0.0, 4.0))
+    again = [_fault(dice, case, kind, 10.0 + dice.uniform(0.0, 10.0)) for _ in range(dice.randrange(3))]
+    if kind in {"dead gpu", "lost gpu"}:
+        faults = [replace(fault, seconds=dice.choice([0.0, dice.uniform(3.0, 9.0)])) for fault in (first, *again[:1])]
+        faults = [_later(dice, fault) if dice.random() < 0.2 else fault for fault in faults]
+    else:
+        same = dice.random() < 0.7
+        faults = [first, *(replace(fault, node=first.node, local=first.local) if same else fault for fault in again)]
+    others = ("kill", "coordinator", "cut", "agent", "unlink")
+    rest = [_fault(dice, case, dice.choice(others)) for _ in range(dice.randrange(3))]
+    return replace(case, faults=(*faults, *rest))
+
+
 def _braked(dice: random.Random, case: Case) -> Case:
     """A job that fails again and again: its budget, or its want of progress, ends it."""
     budget = dice.choice([1, 2, 3])
@@ -214,4 +232,5 @@ FAMILIES: dict[str, Family] = {
     "patient": _patient,
     "skipping": _skipping,
     "braked": _braked,
+    "sick": _sick,
 }

@@ -20,6 +20,7 @@ from .simulated import SimNode
 if TYPE_CHECKING:
     from .simulator import Simulation
 
+UNIX_OFFSET_S = 1.7e9
 CALM_AFTER_S = 4.0
 CALM_TICK_S = 0.25
 """With nothing going on the clock is looked at less often, so that long pauses cost little. Below half a lease, or the
@@ -32,7 +33,7 @@ class Life:
     def __init__(self, sim: Simulation, records: list[tuple[str, str, dict[str, Any]]]) -> None:
         # Another machine, another monotonic clock.
         self.shift_s = sim.dice.uniform(0.0, 1e5)
-        self.offset_s = 1.7e9 - self.shift_s
+        self.offset_s = UNIX_OFFSET_S - self.shift_s
         self.records, self.began_s, self.settings = records, sim.now_s + self.shift_s, sim.case.settings
         self.calls: list[tuple[Event | None, float, list[Effect]]] = []
         self.core = self.fresh()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
+from ryzen_coordinator.core.events import ConditionSeen, HealthSeen, OperatorEvict, OperatorReadmit
 
+from .control import UNIX_OFFSET_S
 from .simulated import Fault, Rank, SimNode, Strike, Trouble
 
 if TYPE_CHECKING:
     from .simulator import Simulation
 
 KEEPALIVE_S = 8.0
+CUDA_ERROR = ("RuntimeError", "CUDA error: unspecified launch failure")
 
 
 def strike(sim: Simulation, fault: Fault) -> None:
@@ -245,10 +248,87 @@ def _readmit(sim: Simulation, fault: Fault) -> None:
     else:
         sim.note(f"{fault.node}: readmitted by the operator")
         sim.watch("barred", fault.node, False)
+        if sim.dice.random() < 0.5:  # else it stands still, and whoever lets the node in knows
+            sim.conditions.pop(fault.node, None)
         sim.control.give(OperatorReadmit(fault.node))
 
 
+def _xid(
+    sim: Simulation, node: SimNode, rank: Rank, code: int, action: str, delay_s: float, ours: bool = False
+) -> None:
+    """A line in the kernel log of the node; its agent tells it within milliseconds."""
+
+    def say() -> None:
+        said = sim.said.setdefault(node.name, [])
+        at_unix_s, gpu = UNIX_OFFSET_S + sim.now_s, f"GPU-{node.name}-{rank.local}"
+        number = sim.next_number()
+        said.append(
+            HealthSeen(
+                number, at_unix_s, "xid", "", code, gpu, action=action, run_id="job", ranks=(rank.rank,), ours=ours
+            )
+        )
+        sim.note(f"{node.name}: Xid {code} of rank {rank.rank}, event {number}")
+        sim.agents.dirty(node)
+
+    sim.on(node, delay_s, say)
+
+
+def _dead_gpu(sim: Simulation, fault: Fault) -> bool:
+    """A GPU falls off the bus: its rank ends of it, before the kernel's line or after it; perhaps it is repaired."""
+    found = _rank(sim, fault)
+    if found is None or found[1].trouble:
+        return False
+    node, rank = found
+    sim.watch("harmed", rank.generation, node, rank)
+    sim.watch("sick", node.name, 79)
+    _xid(sim, node, rank, 79, "reboot", sim.dice.choice([0.0, sim.dice.uniform(0.0, 1.0)]))
+    sim.on(node, sim.dice.uniform(0.0, 0.6), lambda: sim.worlds.fail(node, rank, CUDA_ERROR))
+    if fault.seconds:
+        sim.after(fault.seconds, lambda: _readmit(sim, fault))
+    return True
+
+
+def _lost_gpu(sim: Simulation, fault: Fault) -> bool:
+    """The driver says it, not the kernel: a condition that stands until the node is repaired."""
+    found = _rank(sim, fault)
+    if found is None:
+        return False
+    node, rank = found
+    sim.watch("harmed", rank.generation, node, rank)
+    sim.watch("sick", node.name, 0)
+    sim.conditions[node.name] = (ConditionSeen("gpu.lost", f"GPU-{rank.local}", "critical", "reboot"),)
+    sim.agents.dirty(node)
+    if fault.seconds:
+        sim.after(fault.seconds, lambda: _readmit(sim, fault))
+    return True
+
+
+def _page_fault(sim: Simulation, fault: Fault) -> bool:
+    """Xid 31: the rank's own doing, as far as one can tell. It ends of it, or hangs."""
+    found = _rank(sim, fault)
+    if found is None or found[1].trouble:
+        return False
+    node, rank = found
+    sim.watch("harmed", rank.generation, node, rank)
+    _xid(sim, node, rank, 31, "restart_app_then_repeat", sim.dice.choice([0.0, sim.dice.uniform(0.0, 0.2)]))
+    if sim.dice.random() < 0.8:
+        sim.on(node, sim.dice.uniform(0.0, 0.6), lambda: sim.worlds.fail(node, rank, CUDA_ERROR))
+    return True
+
+
+def _page_faults(sim: Simulation, fault: Fault) -> bool:
+    """The same at once on this node and on another: a mistake in the script."""
+    there = [name for name in sim.nodes if _rank(sim, replace(fault, node=name)) is not None]
+    for name in there[:2] if len(there) > 1 else ():
+        _page_fault(sim, replace(fault, node=name))
+    return len(there) > 1
+
+
 STRIKES: dict[str, Strike] = {
+    "dead gpu": _dead_gpu,
+    "lost gpu": _lost_gpu,
+    "page fault": _page_fault,
+    "page faults": _page_faults,
     "kill": _kill_rank,
     "oom": _kill_for_memory,
     "error": _raise_error,

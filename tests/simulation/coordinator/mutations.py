@@ -15,10 +15,15 @@ import pytest
 from ryzen_coordinator.core import (
     blame,
     brakes,
+    conditions,
     desired,
+    durable,
     ending,
+    eviction,
     hang,
     hang_blame,
+    health,
+    health_judge,
     incidents,
     lifecycle,
     membership,
@@ -31,9 +36,10 @@ from ryzen_coordinator.core import (
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.detectors import DETECTORS, node_loss
 from ryzen_coordinator.core.effects import DesiredJob, Effect, Journal, Say
+from ryzen_coordinator.core.health_record import NO_HEALTH
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Candidate, Plan
-from ryzen_coordinator.core.state import Cluster, Job, Member, Node
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Node
 
 Patch: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -166,6 +172,30 @@ def _floor_of_a_second(cluster: Cluster, job: Job) -> float:
     return 1.0
 
 
+# ---------------------------------------------------------------------- health
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _yes(*_: object) -> bool:
+    return True
+
+
+def _weigh_at_once(cluster: Cluster, incident: Incident) -> bool:
+    return incident.marks.get("noted", -1.0) > incident.marks.get("weighed", -1.0)
+
+
+def _always_the_device(*_: object) -> health_judge.Judgement:
+    return health_judge.Judgement("device", "")
+
+
+def _of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = conditions.health_judge.condition_evicts
+    monkeypatch.setattr(health_judge, "condition_evicts", lambda seen: before(replace(seen, foreign=False)))
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     # detectors
     Mutation("exits are not seen", _without("exits"), Seeds("single", "blame"), ("exits",)),
@@ -192,6 +222,43 @@ MUTATIONS: tuple[Mutation, ...] = (
              Scenario("done_node_is_not_blamed")),
     Mutation("a coordinator that slept blames the nodes", _put(Core, "_forgive_own_sleep", _nothing),
              Scenario("coordinator_slept")),
+    # health
+    Mutation("a dead device does not evict", _put(health_judge, "EVICTING", frozenset()), Seeds("sick", "sick nodes")),
+    Mutation("a lost device does not evict", _put(health_judge, "condition_evicts", _no), Seeds("sick", "sick nodes")),
+    Mutation("one Xid of the application evicts", _put(health_judge, "whose", _always_the_device),
+             Seeds("sick", "applications")),
+    Mutation("nodes are evicted without end", _put(brakes, "reason_to_keep", _nothing), Scenario("xid_brake"),
+             ("reason_to_keep",)),
+    Mutation("a fault of several nodes is not the application's", _put(health_judge, "_shown_together", _no),
+             Scenario("xid_31_two_nodes")),
+    Mutation("a shared fault counts as the first of two", _put(health_judge, "_shared", _no),
+             Scenario("xid_31_two_nodes")),
+    Mutation("a fault that moves with the job is the device's", _put(health_judge, "_where_it_was", _nothing),
+             Scenario("xid_31_follows_the_job")),
+    Mutation("the part of the GPU does not count", _put(health_judge, "ILLEGAL_INSTRUCTION", 0),
+             Scenario("xid_13_places")),
+    Mutation("the second node's line is not waited for", _put(health, "_is_due", _weigh_at_once),
+             Scenario("xid_31_twice_then_two_nodes")),
+    Mutation("the world does not wait for that", _put(membership, "_is_held", _no), Scenario("xid_31_twice")),
+    Mutation("exits are judged before the Xid of theirs", _put(verdicts, "_is_weighed", _no),
+             Scenario("exit_then_xid_31")),
+    Mutation("an Xid is an incident of its own", _put(eviction, "joinable", _nothing), Scenario("exit_then_xid_79")),
+    Mutation("an Xid joins whatever is open", _put(eviction.blame, "culprits", lambda _: []),
+             Scenario("xid_elsewhere_at_once")),
+    Mutation("what our own kill causes counts", _put(health, "_concerns_us", _yes), Scenario("xid_45_ours")),
+    Mutation("an event that is told again is another one", _put(health, "_is_new", _yes), Scenario("xid_79_spare")),
+    Mutation("the driver's recovery is not heard", _put(health_judge, "recovers", _no), Scenario("xid_154_none")),
+    Mutation("Xids are forgotten with the coordinator", _put(durable, "_health", lambda _: NO_HEALTH),
+             Scenario("xid_after_a_restart")),
+    Mutation("somebody else's broken device evicts", _of_nobody, Scenario("condition_advice")),
+    Mutation("what nodes share is not seen", _put(conditions, "_look_for_what_is_shared", lambda *_: {}),
+             Scenario("condition_rack")),
+    Mutation("what was pardoned evicts again", _put(conditions, "_pardoned", lambda *_: frozenset()),
+             Scenario("condition_critical")),
+    Mutation("the kernel's word on memory is not heeded", _put(verdicts, "_explained", lambda _, failure: failure),
+             Scenario("oom_in_the_kernel_log")),
+    Mutation("a node that was kept in is not to blame", _put(verdicts, "_of_the_node", lambda *about: about[-1]),
+             Scenario("xid_brake")),
     # order
     Mutation("go comes with the announcement", _put(membership, "give_go", _go_at_once),
              Seeds("recovery", "two phases")),

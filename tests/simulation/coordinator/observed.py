@@ -39,7 +39,8 @@ COLLECTIVES_A_STEP = 3
 def report(sim: Simulation, node: SimNode, agent: Agent, hello: bool) -> NodeReport:
     jobs = (seen_job(sim, node, agent),) if agent.torchrun_pid else ()
     hi = Hello(node.name, host=node.name, node_rank=node.hint) if hello else None
-    return NodeReport(node.name, agent.stream, agent.seq, hi, jobs, agent.inquiry)
+    said, standing = tuple(sim.said.get(node.name, ())), sim.conditions.get(node.name)
+    return NodeReport(node.name, agent.stream, agent.seq, hi, jobs, agent.inquiry, health=said, conditions=standing)
 
 
 def seen_job(sim: Simulation, node: SimNode, agent: Agent) -> JobSeen:

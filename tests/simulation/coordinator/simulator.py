@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ryzen_coordinator.core.events import ConditionSeen, HealthSeen
 from ryzen_coordinator.core.phases import OVER
 
 from .agents import Agents
@@ -48,6 +49,9 @@ class Simulation:
         self.signals: dict[str, int] = {}
         self.faults = list(case.faults)
         self.struck: list[Fault] = []
+        self.said: dict[str, list[HealthSeen]] = {}
+        """By node, what its kernel log has said; nobody acknowledges it, so it is told with every report."""
+        self.conditions: dict[str, tuple[ConditionSeen, ...]] = {}
         self.control = Control(self)
         self.worlds = Worlds(self)
         self.torchruns = Torchruns(self)

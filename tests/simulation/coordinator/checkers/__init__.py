@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .applications import Applications
 from .barred import Barred
 from .blame import Blame
 from .brakes import Brakes
@@ -14,6 +15,7 @@ from .journal_first import JournalFirst
 from .one_generation import OneGeneration
 from .replayed import Replayed
 from .rollbacks import Rollbacks
+from .sick_nodes import SickNodes
 from .slots import Slots
 from .stalls import Stalls
 from .two_phases import TwoPhases
@@ -30,6 +32,8 @@ CHECKERS: tuple[type[Checker], ...] = (
     Innocents,
     Rollbacks,
     Brakes,
+    SickNodes,
+    Applications,
     Endings,
     JournalFirst,
     Replayed,

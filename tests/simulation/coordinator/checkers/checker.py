@@ -3,6 +3,7 @@
 struck(fault)                     a fault has been struck
 harmed(generation, node, rank)    ... that breaks this generation; rank None: the whole node
 barred(node, out)                 the operator takes a node out, or lets it in
+sick(node, code)                  a device of the node has broken; code: of the Xid, 0 for a condition
 decided(effects)                  a call of the core
 taken(node, world)                a torchrun takes a world
 resumed(world)                    all ranks of a world have loaded a checkpoint and begin their first step

@@ -33,6 +33,9 @@ class FalseActions(Checker):
         if out:
             self.ever_barred.add(node)
 
+    def sick(self, node: str, _code: int) -> None:
+        self.ever_barred.add(node)
+
     def kills(self, node: SimNode, rank: Rank, why: str) -> None:
         self._check(rank.generation, f"the agent of {node.name} kills rank {rank.rank}: {why}")
 

@@ -39,7 +39,11 @@ class Innocents(Checker):
     def _check(self, generation: int, verdict: dict[str, Any]) -> None:
         world = self.sim.worlds.by_generation.get(generation)
         owner = {rank.rank: node.name for node, rank in (world.ranks if world is not None else ())}
-        whole = {fault.node for fault in self.sim.struck if fault.kind in {"node", "freeze", "torchrun"}}
+        whole = {
+            fault.node
+            for fault in self.sim.struck
+            if fault.kind in {"node", "freeze", "torchrun", "dead gpu", "lost gpu"}
+        }
         ranks = [r for r in verdict["ranks"] if r not in self.ranks[generation] and owner.get(r) not in whole]
         # A node that cannot be heard in mid-recovery is as good as lost, whatever cut it off.
         nodes = set(verdict["nodes"]) - self.nodes if verdict["fault_class"] != "node_lost" else set()
