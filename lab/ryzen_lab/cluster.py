@@ -55,6 +55,7 @@ class Layout:
     cold: bool = False  # no rank is forked from a process that has imported torch
     steps: int = 0  # of the whole run, as far as the lab knows
     driver: bool = False  # every node has a GPU a rank, of the mock driver
+    gpu_interval_s: float | None = GPU_INTERVAL_S  # None: the product's default
     relays: bool = False  # each agent reaches the coordinator by way of one, which can be cut
     environment: dict[str, str] = field(default_factory=dict)  # of the torchruns
     coordinator_environment: dict[str, str] = field(default_factory=dict)
@@ -133,7 +134,9 @@ class Cluster:
         command = [_program("ryzen-agent"), "--node-rank", str(node.index), "--node", node.name]
         coordinator = node.relay.address if node.relay is not None else self.address
         command += ["--coordinator", coordinator, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
-        command += ["--kmsg-path", str(node.kernel_log), "--gpu-interval-s", str(GPU_INTERVAL_S)]
+        command += ["--kmsg-path", str(node.kernel_log)]
+        if self.layout.gpu_interval_s is not None:
+            command += ["--gpu-interval-s", str(self.layout.gpu_interval_s)]
         node.kernel_log.touch()
         libraries = [str(node.driver_folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         environment = {"RYZEN_RUN_DIR": str(node.run_dir), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}

@@ -71,7 +71,8 @@ class Attribution:
         if event.action in _HARDWARE:
             return by_device if by_device is not UNKNOWN else self._known_rank(event)
         by_process = self._of_process(event)
-        return by_process if by_process is not UNKNOWN else by_device
+        says_more = by_process.ranks or by_process.foreign or by_device is UNKNOWN
+        return by_process if says_more else by_device
 
     def of_rank(self, pid: int) -> Owner:
         """Of a process that is a rank."""

@@ -44,6 +44,7 @@ class Xid(Fault):
     kind = "xid"
     target = Target.RANK
     needs_agent: ClassVar[bool] = True
+    needs_driver: ClassVar[bool] = True
     what = "79"
 
     async def inject(self, cluster: Cluster, aim: Aim) -> Injection:
