@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from zlib import crc32
 
@@ -373,30 +373,3 @@ def test_a_step_that_the_ring_does_not_hold_has_no_mark(path: Path) -> None:
     content[8192 : 8192 + 92 * 256] = bytes(92 * 256)
     path.write_bytes(content)
     assert marks(BeatReader(path), 32) == [(198, 594)]
-
-
-def test_the_device_is_known_once_it_was_entered(path: Path) -> None:
-    writer = BeatWriter(path, HEADER)
-    page = BeatReader(path)
-    assert page.device() == ("", "")
-    writer.device("GPU-" + "0" * 36, "0000:05:00")
-    assert page.device() == ("GPU-" + "0" * 36, "0000:05:00")
-    writer.device("", "0000:06:00")
-    assert page.device() == ("", "0000:06:00")
-
-
-def test_a_page_from_before_devices_were_entered_says_what_its_header_says(path: Path) -> None:
-    BeatWriter(path, replace(HEADER, device="GPU-1"))
-    assert BeatReader(path).device() == ("GPU-1", "")
-
-
-@given(st.binary(min_size=512, max_size=512))
-@settings(max_examples=200)
-def test_a_device_of_any_bytes_is_printable_text(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
-    path = tmp_path_factory.mktemp("page") / "rank-0.beat"
-    BeatWriter(path, HEADER)
-    for whole in (raw, raw[:132] + struct.pack("<I", crc32(raw[:132])) + raw[136:]):
-        with path.open("r+b") as file:
-            file.seek(7680)
-            file.write(whole)
-        assert all(each.isprintable() for each in BeatReader(path).device())

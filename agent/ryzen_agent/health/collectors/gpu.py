@@ -9,10 +9,12 @@ from ryzen_agent.health.gpu import access
 from ryzen_agent.health.gpu.looks import Looks
 from ryzen_agent.health.gpu.nvml import NvmlGpu
 from ryzen_agent.health.gpu.pci import gpus_on_the_bus
-from ryzen_agent.health.model import Action, Condition, Reading
+from ryzen_agent.health.gpu.rules.beside import DRIVER
+from ryzen_agent.health.model import Condition, Reading, Severity
 from ryzen_agent.health.settings import HealthSettings
 
-REBOOT = frozenset({pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH})
+NOT_LOADED = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+REBOOT = frozenset({NOT_LOADED, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH})
 
 
 class GpuCollector(Collector):
@@ -47,7 +49,6 @@ class GpuCollector(Collector):
         expected = self._settings.expected_gpus
         if not (gpus_on_the_bus(self._settings.sys) if expected is None else expected):
             raise NothingHereError(f"no NVIDIA GPU on the PCI bus ({error})") from error
-        action: Action = "reboot" if error.code in REBOOT else "watch_repeat"
-        return Reading(
-            (Condition("gpu.driver", str(error), severity="critical", action=action, value=float(error.code)),)
-        )
+        action = DRIVER.action if error.code in REBOOT else "watch_repeat"
+        severity: Severity = "critical" if expected and error.code == NOT_LOADED else DRIVER.severity
+        return Reading((Condition(DRIVER.name, str(error), "", severity, action, value=float(error.code)),))

@@ -7,6 +7,7 @@ import os
 from ryzen_agent.health.collector import Collector, NothingHereError
 from ryzen_agent.health.gpu import access
 from ryzen_agent.health.gpu.pci import gpus_on_the_bus
+from ryzen_agent.health.gpu.rules.beside import MISSING
 from ryzen_agent.health.model import Condition, Reading
 from ryzen_agent.health.settings import HealthSettings
 
@@ -75,5 +76,6 @@ class GpuCountCollector(Collector):
 
     @staticmethod
     def _condition(device: str, pci: str, message: str, listed: int, should: int) -> Condition:
-        """NVIDIA Health Validation: critical; gpud: reboot, then inspection."""
-        return Condition("gpu.missing", message, device, "critical", "reboot", pci, float(listed), float(should))
+        return Condition(
+            MISSING.name, message, device, MISSING.severity, MISSING.action, pci, float(listed), float(should)
+        )

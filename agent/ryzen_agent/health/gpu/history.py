@@ -20,6 +20,7 @@ class Look(NamedTuple):
     temperature_c: float | None
     throttling: int
     busy: bool | None
+    above_maximum: bool
     above_peers: bool
     links_down: frozenset[int]
     link_errors: int | None

@@ -39,6 +39,7 @@ def _look(reading: GpuReading, history: History, peers: tuple[GpuReading, ...]) 
         temperature_c=reading.temperature_c,
         throttling=reading.throttling,
         busy=reading.busy,
+        above_maximum=bool(heat.above_maximum(reading)),
         above_peers=heat.above_peers(reading, peers) is not None,
         links_down=links.links_down(reading, history.links_seen_active, peers),
         link_errors=sum(reading.link_errors.values()) if reading.link_errors else None,

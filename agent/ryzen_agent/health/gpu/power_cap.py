@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ryzen_agent.health.gpu.reading import HARDWARE_SLOWDOWN, HARDWARE_THERMAL, SOFTWARE_THERMAL, GpuReading
+from ryzen_agent.health.gpu.rules.beside import CAPPED, REFUSED
+from ryzen_agent.health.gpu.rules.rule import Kind
 from ryzen_agent.health.model import Condition
 
 THERMAL = HARDWARE_SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL
@@ -51,7 +53,7 @@ class PowerCaps:
             if uuid in self._lowered and self._is_well(reading):
                 self._put_back(uuid)
             if condition is None and uuid in self._lowered:
-                condition = _said(reading, "gpu.power_capped", "its power limit is lowered for heat",
+                condition = _said(reading, CAPPED, "its power limit is lowered for heat",
                                   reading.power_limit_w, self._lowered[uuid])  # fmt: skip
             if condition is not None:
                 said.append(condition)
@@ -78,7 +80,7 @@ class PowerCaps:
             return None
         self._keep({uuid: watts for uuid, watts in self._lowered.items() if uuid != identity.uuid})
         message = f"its power limit cannot be lowered to {wanted_w:.0f} W: {refused} (it takes root)"
-        return _said(reading, "gpu.power_cap_refused", message, now_w, wanted_w)
+        return _said(reading, REFUSED, message, now_w, wanted_w)
 
     def _is_well(self, reading: GpuReading) -> bool:
         if self._share is None:
@@ -124,7 +126,7 @@ def file_name(vendor: str) -> str:
     return f"power-limits-{vendor.lower()}.json"
 
 
-def _said(reading: GpuReading, name: str, message: str, value: float, limit: float) -> Condition:
+def _said(reading: GpuReading, kind: Kind, message: str, value: float, limit: float) -> Condition:
     identity = reading.identity
     text = f"GPU {identity.index}: {message}"
-    return Condition(name, text, identity.uuid, "info", "ignore", identity.pci, value, limit)
+    return Condition(kind.name, text, identity.uuid, kind.severity, kind.action, identity.pci, value, limit)

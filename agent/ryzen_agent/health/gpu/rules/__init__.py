@@ -7,12 +7,16 @@ it out of service ask for the same. A row that could not be remapped outranks on
 from __future__ import annotations
 
 from ryzen_agent.health.gpu.rules import heat, links, memory, state
-from ryzen_agent.health.gpu.rules.rule import Finding, Rule, Subject
+from ryzen_agent.health.gpu.rules.beside import BESIDE
+from ryzen_agent.health.gpu.rules.rule import Finding, Kind, Rule, Subject
 from ryzen_agent.health.model import MESSAGE_CHARS, Action, Condition
 
-__all__ = ["RULES", "Finding", "Rule", "Subject", "judge"]
+__all__ = ["KINDS", "RULES", "Finding", "Rule", "Subject", "judge"]
 
 RULES: tuple[Rule, ...] = (*state.RULES, *memory.RULES, *links.RULES, *heat.RULES)
+
+KINDS: tuple[Kind, ...] = (*(rule.kind for rule in RULES), *BESIDE)
+"""All conditions of GPUs, as the documentation has them."""
 
 OUT_OF_SERVICE: frozenset[Action] = frozenset({"reset_gpu", "reboot", "drain_service"})
 OUTRANKED = {"gpu.row_remap_pending": "gpu.row_remap_failed", "gpu.unknown_error": "gpu.lost"}

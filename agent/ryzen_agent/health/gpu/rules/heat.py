@@ -27,6 +27,18 @@ def limit_c(reading: GpuReading) -> float | None:
     return None  # some H100 state a margin of 0 and less though they are well (gpud)
 
 
+def above_maximum(reading: GpuReading) -> tuple[str, float, float] | None:
+    """Where, how hot, and the maximum that the driver states."""
+    identity = reading.identity
+    for where, degrees, maximum in (
+        ("", reading.temperature_c, identity.gpu_max_c or identity.slowdown_c),
+        ("memory at ", reading.memory_temperature_c, identity.memory_max_c),
+    ):
+        if degrees is not None and maximum and degrees > maximum:
+            return where, degrees, maximum
+    return None
+
+
 def above_peers(reading: GpuReading, peers: tuple[GpuReading, ...]) -> thermal.Peers | None:
     """What its peers say, where it is hotter than they let it be. Only of GPUs that work, against those that do."""
     if reading.temperature_c is None or not reading.busy:
@@ -65,17 +77,13 @@ def hot(subject: Subject) -> Finding | None:
     Maxima: the driver's thresholds, as gpud does. Peers: same model in the node, median and median absolute deviation
     of the others (at least three).
     """
-    reading, identity = subject.reading, subject.reading.identity
-    core, memory = reading.temperature_c, reading.memory_temperature_c
-    core_max = identity.gpu_max_c or identity.slowdown_c
-    before = subject.history.looks[-HOT_LOOKS] if len(subject.history.looks) >= HOT_LOOKS else None
-    if core is not None and core_max and core > core_max and before and (before.temperature_c or 0) > core_max:
-        return Finding(f"{core:.0f} °C, its maximum is {core_max:.0f} °C", core, core_max)
-    if memory is not None and identity.memory_max_c and memory > identity.memory_max_c:
-        return Finding(f"memory at {memory:.0f} °C, its maximum is {identity.memory_max_c:.0f} °C",
-                       memory, identity.memory_max_c)  # fmt: skip
-    said = above_peers(reading, subject.peers)
-    if core is None or said is None or subject.history.in_a_row(lambda look: look.above_peers) < ABOVE_PEERS_LOOKS:
+    reading, history = subject.reading, subject.history
+    above = above_maximum(reading)
+    if above is not None and history.in_a_row(lambda look: look.above_maximum) >= HOT_LOOKS:
+        where, degrees, maximum = above
+        return Finding(f"{where}{degrees:.0f} °C, its maximum is {maximum:.0f} °C", degrees, maximum)
+    core, said = reading.temperature_c, above_peers(reading, subject.peers)
+    if core is None or said is None or history.in_a_row(lambda look: look.above_peers) < ABOVE_PEERS_LOOKS:
         return None
     return Finding(f"{core:.0f} °C, its busy peers are at {said.median_c:.0f} °C", core, said.limit_c)
 

@@ -72,9 +72,11 @@ def nvlink_errors(subject: Subject) -> Finding | None:
 
 
 def fabric(subject: Subject) -> Finding | None:
-    """fabric registration ended in an error, or has not ended for a minute; routes unhealthy, wrong configuration
+    """registration with the fabric failed, routes are unhealthy, the configuration is wrong; not complete for a minute:
+    warning, `watch_repeat`
 
-    NVML: state must be complete (3), status 0; gpud calls the fabric manager unhealthy. CUDA does not start then.
+    NVML: state must be complete (3), status 0; gpud calls the fabric manager unhealthy. A GPU that is alone in a
+    virtual machine may never register and compute all the same.
     """
     found = subject.reading.fabric
     if found is None or not found.state:
@@ -86,8 +88,8 @@ def fabric(subject: Subject) -> Finding | None:
     if wrong := _fabric_health(found.health):
         return Finding(f"the NVLink fabric says: {wrong}", float(found.health))
     if subject.history.in_a_row(lambda look: look.fabric_incomplete) >= FABRIC_LOOKS:
-        return Finding("registration with the NVLink fabric does not end: is the fabric manager running?",
-                       float(found.state), float(FABRIC_COMPLETE))  # fmt: skip
+        message = "registration with the NVLink fabric does not end: is the fabric manager running?"
+        return Finding(message, float(found.state), float(FABRIC_COMPLETE), "warning", "watch_repeat")
     return None
 
 

@@ -43,7 +43,7 @@ def sram_threshold(subject: Subject) -> Finding | None:
 def row_remap_pending(subject: Subject) -> Finding | None:
     """a row waits for a reset to be remapped
 
-    NVIDIA's memory error management: reset when it suits; until then the bad row is not used.
+    NVIDIA's GPU memory error management: reset or reboot; no hurry.
     """
     rows = subject.reading.rows
     return Finding("a memory row is remapped at the next reset") if rows and rows.pending else None

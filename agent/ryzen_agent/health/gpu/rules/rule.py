@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ryzen_agent.health.gpu.history import History
 from ryzen_agent.health.gpu.reading import GpuReading
@@ -36,17 +36,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """A condition as the documentation has it. `when`: what makes it; `source`: whose threshold that is."""
+
+    name: str
+    severity: Severity
+    action: Action
+    when: str
+    source: str
+
+    def row(self) -> str:
+        """Its line of the table in docs/health.md."""
+        return f"| `{self.name}` | {self.when} | {self.severity} | `{self.action}` | {self.source} |"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """One condition. `find` says what is found, or None."""
+    """One condition of one GPU. `find` says what is found, or None."""
 
     name: str
     severity: Severity
     action: Action
     find: Callable[[Subject], Finding | None]
-    when: str = field(init=False)
-    source: str = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def kind(self) -> Kind:
+        """With the words of `find`'s docstring."""
         when, _, source = inspect.cleandoc(self.find.__doc__ or "").partition("\n\n")
-        object.__setattr__(self, "when", when)
-        object.__setattr__(self, "source", " ".join(source.split()))
+        return Kind(self.name, self.severity, self.action, " ".join(when.split()), " ".join(source.split()))

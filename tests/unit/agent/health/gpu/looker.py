@@ -22,6 +22,9 @@ from ryzen_agent.health.collector import NothingHereError
 from ryzen_agent.health.model import Condition, Event, Reading, Sample
 from ryzen_agent.health.settings import HealthSettings
 
+SEEN_S = 0.01
+"""The mock looks for a new state once a millisecond."""
+
 ANSWER_S = 60.0
 """Bound of an answer that does come, on a machine that is busy with something else."""
 
@@ -101,6 +104,19 @@ def looking(folder: Path, environment: dict[str, str] | None = None, **settings:
         yield looker
     finally:
         looker.kill()
+
+
+def of(reading: Reading, name: str) -> Condition:
+    found = [each for each in reading.conditions if each.name == name]
+    assert len(found) == 1, reading.conditions
+    return found[0]
+
+
+def sample(reading: Reading, name: str, uuid: str, **more: str) -> float:
+    wanted = {("hw.id", uuid), *((key.replace("_", ".", 1), value) for key, value in more.items())}
+    found = [each.value for each in reading.samples if each.name == name and wanted <= set(each.attributes)]
+    assert len(found) == 1, (name, found)
+    return found[0]
 
 
 # ---------------------------------------------------------------- the other process
