@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Hashable
@@ -24,6 +23,7 @@ from ryzen_agent.health.kernel_log.finder import Finder, Seen, may_matter
 from ryzen_agent.health.kernel_log.finding import Finding
 from ryzen_agent.health.kernel_log.opening import open_log
 from ryzen_agent.health.kernel_log.pace import Pace
+from ryzen_agent.health.kernel_log.sameness import Sameness
 from ryzen_agent.health.kernel_log.silences import Silences
 from ryzen_agent.health.kernel_log.source import Source, wait_for
 from ryzen_agent.health.model import Event, Reading, Sample
@@ -35,9 +35,7 @@ RETRY_S = 5.0
 """Between two tries to open a log that is not there or not permitted."""
 SAVE_S, SAVE_IDLE_S = 1.0, 30.0
 """Between two notes of how far the log was read: after events, and after lines that say nothing."""
-SAME_MAX = 1024
 
-_STAMP = re.compile(rb"\d+,\d+,\d+,[^;]*;|\[[ \d.]+\] ")
 _LOST = "records of the kernel log were overwritten before they were read"
 
 log = logging.getLogger(__name__)
@@ -58,7 +56,7 @@ class KernelLog(Collector):
         self._retry_at_s = 0.0
         self._finder = Finder()
         self._bursts = Bursts()
-        self._same: dict[bytes, Hashable] = {}  # a message to the letter -> its open burst
+        self._sameness = Sameness()
         self._silences = Silences()
         self._pace = Pace(time.monotonic())
         self._gpus: dict[str, str] = {}
@@ -129,7 +127,7 @@ class KernelLog(Collector):
         now_s, now_unix_s = time.monotonic(), time.time()
         events = self._bursts.due(now_s)
         if events:
-            self._same.clear()
+            self._sameness.forget()
         for line in lines:
             if may_matter(line):
                 self._take(line, now_s, now_unix_s, events)
@@ -140,9 +138,7 @@ class KernelLog(Collector):
         return events
 
     def _take(self, line: bytes, now_s: float, now_unix_s: float, events: list[Event]) -> None:
-        stamp = _STAMP.match(line)
-        text = line[stamp.end() :] if stamp is not None else line
-        known = self._same.get(text)
+        known = self._sameness.burst(line)
         if known is not None and self._bursts.repeat(known, now_unix_s):
             self._found += 1
             return
@@ -157,8 +153,7 @@ class KernelLog(Collector):
         self._found += 1
         self._is_news |= self._silences.hear(seen.finding, now_s)
         key = self._add(self._event(seen, seen.finding, now_s, now_unix_s), now_s, events)
-        if seen.finding.kind != "nfs" and len(self._same) < SAME_MAX:
-            self._same[text] = key
+        self._sameness.learn(seen.finding, key)
 
     def _count_lost(self, source: Source, now_s: float, now_unix_s: float, events: list[Event]) -> None:
         count = source.lost - self._lost_of_source

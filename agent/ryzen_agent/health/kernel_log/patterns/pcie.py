@@ -1,7 +1,7 @@
 """PCIe errors that the root ports report (drivers/pci/pcie/aer.c; wordings of kernels 2.6 to 6.x).
 
-Told and counted by device, acted on only where the kernel says that a device did not come back: a fatal error
-from which it recovers is no reason to leave a node, and a lost GPU or NIC is told by its own driver too.
+Told and counted by device, never acted on: from a fatal error most devices recover, of one that does not the line does
+not say whether the job needs it, and a lost GPU or NIC is told by its own driver.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def find(message: str) -> Finding | None:
     if found := _BUS_ERROR.match(message):
         return _error(message, found["pci"], found["severity"])
     if found := _FAILED.match(message):
-        return _made(message, found["pci"], "hw", "reboot")
+        return _made(message, found["pci"], "hw", "watch_repeat")
     if found := _HELPLESS.match(message):
         return _made(message, found["pci"], "hw", "watch_repeat")
     if found := _STATUS.match(message):

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ryzen_agent.health.kernel_log.bursts import OPEN_MAX, WINDOW_S, Bursts
+from ryzen_agent.health.kernel_log.finder import Finder
 from ryzen_agent.health.kernel_log.pace import CREDIT_S, SHARE, Pace
+from ryzen_agent.health.kernel_log.sameness import Sameness
 from ryzen_agent.health.model import Event
 
 
@@ -109,3 +111,47 @@ def test_after_a_quiet_while_there_is_no_rest_at_first() -> None:
     assert pace.rest_s() == 0.0
     pace.spent(0.1, 1000.0)
     assert pace.rest_s() > 0.0
+
+
+TEXT = "NVRM: Xid (PCI:0000:01:00): {code}, pid={pid}, name=python3, Uncontained: LTC TAG (0x{tag}, 0x1)."
+NUMBERED = st.builds(
+    lambda stamp, code, pid, tag, tail: f"{stamp}{TEXT.format(code=code, pid=pid, tag=tag)}{tail}".encode(),
+    st.sampled_from(["", "[    1.5] ", "[   22.75] ", "3,1,2,-;", "3,44,55,-;"]),
+    st.sampled_from([95, 94, 13, 74, 149, 154, 45]), st.sampled_from([7, 8]), st.sampled_from(["1", "2", "ab", "ff"]),
+    st.sampled_from([
+        "", " on link 3", " on link 4", " (GPC 1, TPC 2, SM 0)", " (GPC 1, TPC 3, SM 0)", " changed",
+        " on link 3(0x1, 0x0, 0x0, 0x0)", " on link 3(0x2, 0x0, 0x0, 0x0)", " x Fatal y", " caused by previous Xid 13",
+        " GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)",
+        " GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
+    ]),
+)  # fmt: skip
+
+
+@given(st.lists(NUMBERED, max_size=40))
+def test_a_line_that_is_not_read_again_is_counted_where_reading_it_would_have(lines: list[bytes]) -> None:
+    sameness, bursts, finder = Sameness(), Bursts(), Finder()
+    for line in lines:
+        known = sameness.burst(line)
+        seen = finder.look(line, 0.0)
+        assert seen is not None
+        finding = seen.finding
+        assert finding is not None
+        key, _ = bursts.add(
+            event(finding.message, code=finding.code, unit=finding.unit, pid=finding.pid, action=finding.action), 0.0
+        )
+        assert known in (None, key)
+        sameness.learn(finding, key)
+
+
+def test_most_of_a_flood_with_other_numbers_in_each_line_is_not_read() -> None:
+    sameness, finder, known = Sameness(), Finder(), 0
+    for at in range(1000):
+        line = f"[{at}.5] {TEXT.format(code=95, pid=7, tag=f'{at:x}')}".encode()
+        if sameness.burst(line) is not None:
+            known += 1
+            continue
+        seen = finder.look(line, 0.0)
+        assert seen is not None
+        assert seen.finding is not None
+        sameness.learn(seen.finding, "burst")
+    assert known > 990
