@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
 from ryzen_protos import settings as base
@@ -56,6 +56,16 @@ class ServeSettings(base.Settings):
     health_evict_on: Annotated[tuple[Xid, ...], Field(max_length=64)] = _DEFAULT.health_evict_on
     health_evict_share: Annotated[float, Field(ge=0, le=1)] = _DEFAULT.health_evict_share
     health_collect_s: Annotated[float, Field(ge=0, le=60)] = _DEFAULT.health_collect_s
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """In a file `health:` may have its options below it: `health: {evict_on: [13, 31, 79]}`."""
+        inner = given.get("health")
+        if not isinstance(inner, dict):
+            return given
+        flat = {f"health_{key}": value for key, value in inner.items()}
+        return {**flat, **{key: value for key, value in given.items() if key != "health"}}
 
     @field_validator("health_evict_on", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ same kind of thing at once are one incident that names the label: where the air 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from ryzen_coordinator.core import eviction, health_judge, incidents
 from ryzen_coordinator.core.blame import FaultClass, Verdict
@@ -21,7 +22,10 @@ TOGETHER_LEAST, TOGETHER_SHARE = 2, 0.25
 AGAIN_S = 600.0
 """A condition that comes back so soon is the same incident: a GPU at its limit throttles a hundred times an hour."""
 
-_TOGETHER: tuple[FaultClass, ...] = ("thermal", "hardware", "network")
+Label: TypeAlias = tuple[str, str]
+_EVERYWHERE: Label = ("all", "nodes")
+"""The label that every node has: a file system that all mount, the room. One node more is asked for."""
+_EVIDENCE_KEPT = 40
 _ADVICE: dict[FaultClass, str] = {
     "thermal": "look at fans, dust and inlet temperature; a lower power limit costs less than a throttled rank",
     "hardware": "drain the node and reset the device when convenient",
@@ -44,7 +48,7 @@ def take(cluster: Cluster, node: Node, seen: tuple[ConditionSeen, ...]) -> None:
     for each in new:
         if health_judge.condition_evicts(each) and _key(each) not in pardoned:
             eviction.evict(cluster, node, _burst(cluster, node, each))
-    _advise(cluster, node)
+    _advise(cluster, node, {group for each in (*before, *seen) if (group := _group(each)) is not None})
 
 
 def _pardoned(node: Node, new: list[ConditionSeen], now_unix_s: float) -> frozenset[tuple[str, str]]:
@@ -83,9 +87,9 @@ def _burst(cluster: Cluster, node: Node, seen: ConditionSeen) -> Burst:
 # ---------------------------------------------------------------- advice
 
 
-def _advise(cluster: Cluster, node: Node) -> None:
-    """Close what has passed; open, or open again, what stands."""
-    together = _look_for_what_is_shared(cluster, node)
+def _advise(cluster: Cluster, node: Node, groups: set[str]) -> None:
+    """Close what has passed; open, or open again, what stands. `groups`: of what stands or stood until now."""
+    together = _look_for_what_is_shared(cluster, node, groups)
     standing = {}
     for each in node.health.conditions:
         kind = fault_class(each)
@@ -96,11 +100,11 @@ def _advise(cluster: Cluster, node: Node) -> None:
         found = standing.get(name)
         if incident.state != "closed" and found is None:
             _close(cluster, incident, "it has passed")
-        elif incident.state != "closed" and found is not None and found[1] in together:
-            _close(cluster, incident, f"part of incident {together[found[1]].id}")
+        elif incident.state != "closed" and found is not None and (whole := together.get(_group(found[0]))):
+            _close(cluster, incident, f"part of incident {whole.id}")
     for name, (each, kind) in standing.items():
         known = newest.get(name)
-        if kind in together or (known is not None and known.state != "closed"):
+        if _group(each) in together or (known is not None and known.state != "closed"):
             continue
         if known is not None and cluster.now_s - known.marks["passed"] <= AGAIN_S:
             _open_again(cluster, known)
@@ -141,26 +145,30 @@ def _words(seen: ConditionSeen) -> str:
 # ---------------------------------------------------------------- what nodes share
 
 
-def _look_for_what_is_shared(cluster: Cluster, node: Node) -> dict[FaultClass, Incident]:
-    """The incidents of what the node and others that show the same share, by class. What is over is closed."""
-    found: dict[FaultClass, Incident] = {}
-    for kind in _TOGETHER:
-        known = {i.kind: i for i in cluster.incidents.values() if i.kind.startswith(f"shared {kind} ") and _open_now(i)}
-        best: tuple[float, tuple[str, str], list[str], list[Node]] | None = None
-        for label in node.hello.labels:
-            peers = [each for each in cluster.nodes.values() if label in each.hello.labels]
+def _look_for_what_is_shared(cluster: Cluster, node: Node, groups: set[str]) -> dict[str | None, Incident]:
+    """The incidents of what the node and others that show the same share, by group. What is over is closed."""
+    found: dict[str | None, Incident] = {}
+    for group in sorted(groups):
+        known = {
+            i.kind: i for i in cluster.incidents.values() if i.kind.startswith(f"shared {group} ") and _open_now(i)
+        }
+        best: tuple[float, Label, list[Node], int] | None = None
+        for label in (*node.hello.labels, _EVERYWHERE):
+            own = known.get(_shared_name(group, label))
+            peers = [each for each in cluster.nodes.values() if label == _EVERYWHERE or label in each.hello.labels]
             # Those of another label's incident have their explanation.
-            others = {name for i in known.values() if i.kind != _shared_name(kind, label) for name in i.nodes}
-            shown = sorted(each.name for each in peers if each.name not in others and _shows(each, kind))
-            if len(shown) >= max(TOGETHER_LEAST, TOGETHER_SHARE * len(peers)):
+            others = {name for incident in known.values() if incident is not own for name in incident.nodes}
+            shown = [each for each in peers if each.name not in others and _shows(each, group)]
+            least = TOGETHER_LEAST + (label == _EVERYWHERE)
+            if len(shown) >= max(least, TOGETHER_SHARE * len(peers)):
                 share = len(shown) / len(peers)
-                if node.name in shown and (best is None or share > best[0]):
-                    best = (share, label, shown, peers)
-            elif (incident := known.get(_shared_name(kind, label))) is not None:
-                _close(cluster, incident, "it has passed")
+                if node in shown and (best is None or share > best[0]):
+                    best = (share, label, shown, len(peers))
+            elif own is not None:
+                _close(cluster, own, "it has passed")
         if best is not None:
-            _, label, shown, peers = best
-            found[kind] = _tell_shared(cluster, known.get(_shared_name(kind, label)), kind, label, shown, peers)
+            _, label, shown, count = best
+            found[group] = _tell_shared(cluster, known.get(_shared_name(group, label)), group, label, shown, count)
     return found
 
 
@@ -168,31 +176,33 @@ def _open_now(incident: Incident) -> bool:
     return incident.state != "closed"
 
 
-def _shows(node: Node, kind: FaultClass) -> bool:
-    return any(fault_class(each) == kind and not each.foreign for each in node.health.conditions)
+def _group(seen: ConditionSeen) -> str | None:
+    """What belongs together where several nodes show it: all that comes of heat, else the very same condition."""
+    return None if seen.foreign or fault_class(seen) is None else "thermal" if seen.name in THERMAL else seen.name
 
 
-def _shared_name(kind: FaultClass, label: tuple[str, str]) -> str:
-    return f"shared {kind} {label[0]}={label[1]}"
+def _shows(node: Node, group: str) -> bool:
+    return any(_group(each) == group for each in node.health.conditions)
+
+
+def _shared_name(group: str, label: Label) -> str:
+    return f"shared {group} {label[0]}={label[1]}"
 
 
 def _tell_shared(
-    cluster: Cluster,
-    incident: Incident | None,
-    kind: FaultClass,
-    label: tuple[str, str],
-    shown: list[str],
-    peers: list[Node],
+    cluster: Cluster, incident: Incident | None, group: str, label: Label, shown: list[Node], count: int
 ) -> Incident:
-    what = f"{label[0]} {label[1]}"
-    nodes = tuple(shown)
+    """`shown`: of the `count` nodes that have the label."""
+    nodes = tuple(sorted(node.name for node in shown))
     if incident is None:
-        incident = incidents.open_apart(cluster, None, _shared_name(kind, label), nodes, cluster.now_s)
+        incident = incidents.open_apart(cluster, None, _shared_name(group, label), nodes, cluster.now_s)
     if incident.verdict is None or incident.verdict.nodes != nodes:
-        names = sorted({each.name for node in peers for each in node.health.conditions if fault_class(each) == kind})
-        words = f"{len(nodes)} of {len(peers)} nodes of {what} show {', '.join(names)}: look at what they share"
+        seen = [(node, each) for node in shown for each in node.health.conditions if _group(each) == group]
+        names = ", ".join(sorted({each.name for _, each in seen}))
+        whose = f"all {count} nodes" if label == _EVERYWHERE else f"the {count} nodes of {label[0]} {label[1]}"
+        words = f"{len(nodes)} of {whose} show {names}: look at what they share"
+        kind = fault_class(seen[0][1]) or "unknown"
         incident.nodes = nodes
-        others = [node for node in peers if node.name in nodes]
-        incident.evidence = [f"{n.name}: {_words(c)}" for n in others for c in n.health.conditions][:40]
+        incident.evidence = [f"{node.name}: {_words(each)}" for node, each in seen][:_EVIDENCE_KEPT]
         incidents.decide(cluster, incident, Verdict(kind, (), nodes, "advise", words, "likely", _ADVICE.get(kind, "")))
     return incident

@@ -121,6 +121,7 @@ def _burst(cluster: Cluster, node: Node, job: Job | None, seen: HealthSeen) -> B
         job.run_id if job is not None else seen.run_id,
         generation,
         seen.ranks,
+        seen.pci,
     )
 
 
@@ -208,5 +209,11 @@ def _weigh(cluster: Cluster, job: Job, incident: Incident) -> None:
 
 
 def _judged(cluster: Cluster, burst: Burst) -> health_judge.Judgement:
-    history = [each for node in cluster.nodes.values() for each in node.health.bursts]
+    """What was before somebody let a node in again does not count against it any more."""
+    history = [
+        each
+        for node in cluster.nodes.values()
+        for each in node.health.bursts
+        if each.last_unix_s >= node.health.readmitted_unix_s
+    ]
     return health_judge.whose(burst, history)

@@ -22,6 +22,7 @@ from ryzen_coordinator.core.health_record import (
     ILLEGAL_INSTRUCTION,
     RECOVERY_ACTION,
     Burst,
+    same_device,
     window_s,
 )
 
@@ -105,7 +106,7 @@ def _shared(burst: Burst, alike: Iterable[Burst]) -> bool:
 
 
 def _same_place(each: Burst, burst: Burst) -> bool:
-    if each == burst or (each.node, each.device) != (burst.node, burst.device):
+    if each == burst or not same_device(each, burst):
         return False
     return each.first_unix_s <= burst.first_unix_s and (burst.code != ILLEGAL_INSTRUCTION or each.unit == burst.unit)
 

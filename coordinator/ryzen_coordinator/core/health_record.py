@@ -41,11 +41,14 @@ class Burst:
     run_id: str = ""
     generation: int = 0
     ranks: tuple[int, ...] = ()
+    pci: str = ""
 
     def words(self) -> str:
         name = {"xid": f"Xid {self.code}", "sxid": f"SXid {self.code}"}.get(self.kind, self.kind)
         where = ", ".join(part for part in (self.node, self.device, self.unit) if part)
         said = self.message.rstrip(".")
+        if said.startswith(name):
+            return f"{said} ({where})"
         return f"{name} ({where}): {said}" if said else f"{name} ({where})"
 
 
@@ -86,6 +89,13 @@ def with_burst(bursts: tuple[Burst, ...], new: Burst) -> tuple[tuple[Burst, ...]
             del kept[place]
             break
     return (*kept[1 - BURSTS_KEPT :], new), new
+
+
+def same_device(one: Burst, other: Burst) -> bool:
+    """Of one node. Before the agent has seen the GPUs it knows one by its PCI address alone, not by its UUID."""
+    if one.node != other.node:
+        return False
+    return (one.device != "" and one.device == other.device) or (one.pci != "" and one.pci == other.pci)
 
 
 def newest_like(bursts: tuple[Burst, ...], seen: HealthSeen) -> Burst | None:

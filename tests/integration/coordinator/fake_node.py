@@ -59,6 +59,7 @@ class FakeNode:
         self.answered = 0
         self.pid = 100
         self.events: list[pb.NodeEvent] = []
+        self.conditions: pb.Conditions | None = None
         self.error: grpc.aio.AioRpcError | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -212,6 +213,8 @@ class FakeNode:
             if first:
                 update.hello.CopyFrom(self.hello)
                 first = False
+            if self.conditions is not None:
+                update.conditions.CopyFrom(self.conditions)
             if self._goodbye:
                 update.goodbye.reason = "drained"
             yield update

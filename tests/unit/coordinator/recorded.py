@@ -68,6 +68,12 @@ def update(node: str, seq: int, **fields: Any) -> Update:
         job.handler, job.generation = pb.ObservedJob.RUNNING, 1
         rank = job.ranks.add(rank=int(node == "b"), pid=50, generation=1, life=pb.ObservedRank.ALIVE, attached=True)
         job.beats.CopyFrom(beat_columns.pack([Record(seq, "forward", steps_done=seq)]))
+        if seq == 2:
+            event = message.events.add(id=5, kind="health", unix_ns=int(UNIX_S * 1e9), run_id="job")
+            event.health.CopyFrom(pb.HealthEvent(kind="xid", code=43, device="G0", action="ignore", ranks=[0], count=2))
+            message.conditions.all.add(
+                name="gpu.hot", device="G0", severity="warning", message="91 C", age_s=2, value=91
+            )
         if seq >= 3 and node == "b":
             rank.life, rank.exit_code = pb.ObservedRank.EXITED, -9
     return Update(node, 1 + int(node == "b"), message, int(UNIX_S * 1e9) + seq * 10**9)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ryzen_coordinator.core.core import Core
+from ryzen_coordinator.core.events import ConditionSeen
 from ryzen_coordinator.core.settings import CoreSettings
-from ryzen_coordinator.server import convert
+from ryzen_coordinator.server import convert, convert_health
 from ryzen_protos import beat_columns
 from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2 as pb
@@ -42,6 +45,48 @@ def test_no_report_makes_the_core_fail_or_grow_without_bound(
     for each in core.cluster.jobs.values():
         assert len(each.table.alive) <= convert.RANKS_MAX
         assert all(math.isfinite(longest) for longest in each.gaps.longest_s.values())
+
+
+def test_what_a_node_says_of_its_health_is_bounded_and_of_one_line() -> None:
+    health = pb.HealthEvent(
+        kind="xid\n", code=1 << 32 - 1, device="G" * 500, unit="u\x1b", action="reboot\r", message="m\n" * 4000,
+        process="p\0", ranks=range(5000),
+    )  # fmt: skip
+    events = [
+        pb.NodeEvent(id=1, kind="rank_exit", fields={"rank": "0"}),
+        pb.NodeEvent(id=2, kind="health"),
+        pb.NodeEvent(id=3, kind="health", run_id="job", unix_ns=5_000_000_000, health=health),
+    ]
+    (seen,) = convert.report("n", 1, pb.NodeUpdate(events=events), 0).health
+    assert (seen.id, seen.at_unix_s, seen.run_id, seen.pid, seen.count) == (3, 5.0, "job", None, 1)
+    assert all(text.isprintable() for text in (seen.kind, seen.device, seen.unit, seen.action, seen.message))
+    assert len(seen.message) <= 300
+    assert len(seen.device) == 64
+    assert len(seen.ranks) == 64
+
+
+def test_conditions_are_told_or_not_and_none_is_told_twice() -> None:
+    def told(*each: pb.HealthCondition) -> tuple[ConditionSeen, ...] | None:
+        return convert.report("n", 1, pb.NodeUpdate(conditions=pb.Conditions(all=each)), 0).conditions
+
+    assert convert.report("n", 1, pb.NodeUpdate(), 0).conditions is None
+    assert told() == ()
+    hot = pb.HealthCondition(name="gpu.hot", device="G0", severity="dreadful", age_s=math.nan, value=math.inf)
+    assert told(hot, hot) == (ConditionSeen("gpu.hot", "G0", "warning"),)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_no_bytes_of_a_node_make_health_raise(event: bytes, condition: bytes) -> None:
+    update = pb.NodeUpdate()
+    with contextlib.suppress(DecodeError):
+        update.events.add(id=1, kind="health").health.MergeFromString(event)
+    with contextlib.suppress(DecodeError):
+        update.conditions.all.add().MergeFromString(condition)
+    core = Core(CoreSettings(), now_s=0.0, unix_offset_s=0.0)
+    update.hello.node = "n"
+    core.step(convert.report("n", 1, update, 0), 1.0)
+    core.tick(2.0)
+    assert all(isinstance(value, str) for each in update.events for value in convert_health.fields(each).values())
 
 
 def test_no_control_character_of_a_node_reaches_a_terminal() -> None:

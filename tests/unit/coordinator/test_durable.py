@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,18 @@ from ryzen_coordinator.core import durable
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.durable import DurableError
 from ryzen_coordinator.core.effects import Effect, Journal
-from ryzen_coordinator.core.events import Hello, JobSeen, NodeReport, OperatorEvict, ProgressSeen, RankSeen, Shape
+from ryzen_coordinator.core.events import (
+    ConditionSeen,
+    HealthSeen,
+    Hello,
+    JobSeen,
+    NodeReport,
+    OperatorEvict,
+    OperatorReadmit,
+    ProgressSeen,
+    RankSeen,
+    Shape,
+)
 from ryzen_coordinator.core.settings import CoreSettings
 
 Records = dict[tuple[str, str], dict[str, Any]]
@@ -53,6 +65,13 @@ def eventful() -> tuple[Core, Records]:
     report("b", 3.0, handler="running", generation=1, ranks=ranks(1, life="exited", exit_code=-9))
     keep(records, core.tick(3.2))
     keep(records, core.step(OperatorEvict("b", "dust"), 3.3))
+    xid = HealthSeen(7, 1e6 + 3.3, "xid", code=31, device="G0", action="restart_app_then_repeat", ranks=(0,))
+    hot = ConditionSeen("gpu.hot", "G0", message="91 C")
+    for seq, said in ((1, (xid,)), (2, ())):
+        keep(records, core.step(NodeReport("c", 3, seq, Hello("c"), health=said, conditions=(hot,)), 3.4))
+        keep(records, core.step(OperatorEvict("c", "dust"), 3.5))
+        keep(records, core.step(OperatorReadmit("c"), 3.6))
+    keep(records, core.step(NodeReport("c", 3, 3, health=(replace(xid, id=8, action="reboot"),)), 3.7))
     return core, records
 
 
@@ -87,6 +106,32 @@ def comparable(body: dict[str, Any]) -> dict[str, Any]:
 def test_quarantine_outlives_a_restart() -> None:
     _, records = eventful()
     assert restored(records, 10.0).cluster.nodes["b"].phase == "draining"
+
+
+def test_what_is_remembered_of_a_nodes_health_outlives_a_restart_and_conditions_are_heard_anew() -> None:
+    before, records = eventful()
+    was, now = before.cluster.nodes["c"].health, restored(records, 10.0).cluster.nodes["c"].health
+    assert was.conditions
+    assert (was.event_id, len(was.bursts), was.pardoned) == (8, 2, {("gpu.hot", "G0")})
+    assert now == replace(was, conditions=())
+
+
+def test_an_event_that_is_told_to_the_next_coordinator_is_old() -> None:
+    _, records = eventful()
+    core = restored(records, 10.0)
+    xid = HealthSeen(8, 1e6, "xid", code=79, device="G0", action="reboot")
+    known = core.cluster.nodes["c"].health
+    core.step(NodeReport("c", 9, 1, Hello("c"), health=(xid,)), 11.0)
+    assert core.cluster.nodes["c"].health == known
+    core.step(NodeReport("c", 9, 2, health=(xid, replace(xid, id=9))), 11.1)
+    assert core.cluster.nodes["c"].health.event_id == 9
+
+
+def test_a_journal_from_before_there_was_health_can_be_read() -> None:
+    _, records = eventful()
+    for (kind, _), body in records.items():
+        body.pop("health" if kind == "node" else "bursts", None)
+    assert restored(records, 10.0).cluster.nodes["c"].health.event_id == 0
 
 
 def test_silence_begins_anew_with_a_restart() -> None:

@@ -33,6 +33,8 @@ def test_a_flag_beats_the_environment_beats_the_file(tmp_path: Path, monkeypatch
         ({"grow": "soon"}, ["--grow", "'soon'", "'checkpoint', 'now' or 'never'"]),
         ({"restart_budget": "many"}, ["--restart-budget", "'many'", "integer"]),
         ({"hang_mode": "maybe"}, ["--hang-mode", "'maybe'"]),
+        ({"health_evict_on": "13,x"}, ["--health-evict-on", "'x'", "integer"]),
+        ({"health_evict_share": "2"}, ["--health-evict-share", "'2'", "less than or equal to 1"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_all_that_is_needed(flags: dict[str, Any], words: list[str]) -> None:
@@ -41,6 +43,17 @@ def test_a_wrong_value_is_one_line_with_all_that_is_needed(flags: dict[str, Any]
     line = str(wrong.value)
     assert "\n" not in line
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "text", ["health_evict_on: [13, 31, 79]", "health_evict_on: 13,31,79", "health: {evict_on: [13, 31, 79]}"]
+)
+def test_xids_are_a_list_in_a_file_and_words_with_commas_on_a_command_line(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text + "\n")
+    assert load(ServeSettings, {}, file).core().health_evict_on == (13, 31, 79)
+    assert load(ServeSettings, {"health_evict_on": " 13, 31 ,79"}).core().health_evict_on == (13, 31, 79)
+    assert load(ServeSettings, {"health_evict_on": ""}, file).core().health_evict_on == ()
 
 
 def test_an_unknown_key_of_a_file_names_itself(tmp_path: Path) -> None:
