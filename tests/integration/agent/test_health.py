@@ -203,4 +203,4 @@ def test_a_collector_that_nobody_knows_is_one_line(node: Node) -> None:
     started = agent(node, "--health-without", "gqu")
     assert started.wait(20) == 2
     (line,) = node.errors(started).splitlines()
-    assert line.startswith("ryzen-agent: option --health-without: 'gqu' is not allowed: checkpoint, clock, gpu")
+    assert line.startswith("ryzen-agent: option --health-without: 'gqu' is not allowed: amd_gpu, checkpoint, ")
