@@ -16,6 +16,7 @@ from ryzen_protos import run_dir
 from ryzen_protos.beat_page import BeatWriter, Header, process_start_ticks
 from ryzen_trainer import evidence, gpu
 from ryzen_trainer.failure import Nudge, stamp_uncaught
+from ryzen_trainer.leaving import let_gloo_finish_at_exit
 from ryzen_trainer.run import RESUME_AT_MOST, DetachedRun, Run, resume_at_most
 
 ATTACHED = "RYZEN_ATTACHED_PID"
@@ -68,6 +69,7 @@ def _attached(role: str, device: str) -> Run:
     run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")), collectives)
     os.environ[ATTACHED] = str(os.getpid())
     stamp_uncaught(run.failed)
+    let_gloo_finish_at_exit()
     atexit.register(run.finish)
     os.register_at_fork(after_in_child=run.detach)
     nudge.send()

@@ -26,11 +26,12 @@ Label: TypeAlias = tuple[str, str]
 _EVERYWHERE: Label = ("all", "nodes")
 """The label that every node has: a file system that all mount, the room. One node more is asked for."""
 _EVIDENCE_KEPT = 40
-_ADVICE: dict[FaultClass, str] = {
-    "thermal": "look at fans, dust and inlet temperature; a lower power limit costs less than a throttled rank",
-    "hardware": "drain the node and reset the device when convenient",
-    "network": "look at cable, port and switch",
+_ADVICE = {
+    "reset_gpu": "drain the node and reset the device when convenient",
+    "reboot": "drain and reboot the node when convenient",
+    "drain_service": "drain the node and have it looked at when convenient",
 }
+_THERMAL_ADVICE = "look at fans, dust and inlet temperature; a lower power limit costs less than a throttled rank"
 
 
 def take(cluster: Cluster, node: Node, seen: tuple[ConditionSeen, ...]) -> None:
@@ -97,14 +98,11 @@ def _advise(cluster: Cluster, node: Node, groups: set[str]) -> None:
             standing[_name(each)] = (each, kind)
     newest = {i.kind: i for i in cluster.incidents.values() if i.kind[:10] == "condition " and i.nodes == (node.name,)}
     for name, incident in newest.items():
-        found = standing.get(name)
-        if incident.state != "closed" and found is None:
+        if _open_now(incident) and name not in standing:
             _close(cluster, incident, "it has passed")
-        elif incident.state != "closed" and found is not None and (whole := together.get(_group(found[0]))):
-            _close(cluster, incident, f"part of incident {whole.id}")
     for name, (each, kind) in standing.items():
         known = newest.get(name)
-        if _group(each) in together or (known is not None and known.state != "closed"):
+        if _group(each) in together or (known is not None and _open_now(known)):
             continue
         if known is not None and cluster.now_s - known.marks["passed"] <= AGAIN_S:
             _open_again(cluster, known)
@@ -119,7 +117,7 @@ def _open(cluster: Cluster, node: Node, name: str, seen: ConditionSeen, kind: Fa
         incident.user, incident.run_id, incident.generation = job.user, job.run_id, job.generation
     foreign = " (its processes are of no job here)" if seen.foreign else ""
     verdict = Verdict(kind, seen.ranks, (node.name,), "advise", f"{node.name}: {_words(seen)}{foreign}")
-    incidents.decide(cluster, incident, replace(verdict, advice=_ADVICE.get(kind, "")))
+    incidents.decide(cluster, incident, replace(verdict, advice=_advice(seen)))
 
 
 def _open_again(cluster: Cluster, incident: Incident) -> None:
@@ -131,6 +129,10 @@ def _open_again(cluster: Cluster, incident: Incident) -> None:
 def _close(cluster: Cluster, incident: Incident, line: str) -> None:
     incident.marks["passed"] = cluster.now_s
     incidents.close(cluster, incident, line)
+
+
+def _advice(seen: ConditionSeen) -> str:
+    return _THERMAL_ADVICE if seen.name in THERMAL else _ADVICE.get(seen.action, "")
 
 
 def _name(seen: ConditionSeen) -> str:
@@ -202,7 +204,14 @@ def _tell_shared(
         whose = f"all {count} nodes" if label == _EVERYWHERE else f"the {count} nodes of {label[0]} {label[1]}"
         words = f"{len(nodes)} of {whose} show {names}: look at what they share"
         kind = fault_class(seen[0][1]) or "unknown"
+        for single in cluster.incidents.values():
+            if (
+                single.kind in {_name(each) for _, each in seen}
+                and set(single.nodes) <= set(nodes)
+                and _open_now(single)
+            ):
+                _close(cluster, single, f"part of incident {incident.id}")
         incident.nodes = nodes
         incident.evidence = [f"{node.name}: {_words(each)}" for node, each in seen][:_EVIDENCE_KEPT]
-        incidents.decide(cluster, incident, Verdict(kind, (), nodes, "advise", words, "likely", _ADVICE.get(kind, "")))
+        incidents.decide(cluster, incident, Verdict(kind, (), nodes, "advise", words, "likely", _advice(seen[0][1])))
     return incident

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ryzen_trainer.leaving import let_gloo_finish_at_exit
+
 
 class Ranks:
     """The ranks that save and load together: all of the job."""
@@ -22,6 +24,7 @@ class Ranks:
         self.size = dist.get_world_size() if self.together else 1
         self.group: Any = None
         if self.together:
+            let_gloo_finish_at_exit()
             on_cpu = dist.get_backend() == dist.Backend.GLOO
             self.group = dist.group.WORLD if on_cpu else dist.new_group(backend="gloo")
 
