@@ -273,7 +273,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a world is formed before all have come", _put(rendezvous, "plan_next", _nobody_is_missing),
              Scenario("killed_rank")),
     Mutation("a number is used twice", _put(membership, "next_number", _same_number_again),
-             Seeds("recovery", "generations")),
+             Seeds("spare", "generations")),
     Mutation("what the nodes know of numbers is not heeded", _put(reports, "take_job", _as_if_never_told),
              Scenario("job_end")),
     Mutation("the same input gives another output", _put(Core, "tick", _moody), Seeds("quiet", "replay")),
