@@ -76,7 +76,7 @@ def _serve(arguments: Sequence[str]) -> None:
 def _add_option(parser: argparse.ArgumentParser, name: str, description: str, switch: bool) -> None:
     flag = f"--{name.replace('_', '-')}"
     if switch:
-        parser.add_argument(flag, dest=name, action="store_true", default=None, help=description)
+        parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=description)
     elif name == "labels":
         parser.add_argument("--label", flag, dest=name, action="append", metavar="KEY=VALUE", help=description)
     else:

@@ -42,6 +42,7 @@ def trial(
     fault: Annotated[str | None, typer.Option(help="Kind, or two with a comma (default none).")] = None,
     fault_rank: Annotated[str | None, typer.Option(help="Rank to strike, or two (default random).")] = None,
     fault_node: Annotated[str | None, typer.Option(help="Node to strike: node-1 or 1 (default random).")] = None,
+    xid: Annotated[str | None, typer.Option(help="Of the kind xid: 31, or 31,79 for two (default 79).")] = None,
     at_step: Annotated[int | None, typer.Option(help="Strike after this step (default random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run (default 100).")] = None,
     spares: Annotated[int | None, typer.Option(help="Nodes beyond --nodes (default 0).")] = None,

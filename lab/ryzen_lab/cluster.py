@@ -22,16 +22,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ryzen_lab import leftovers
+from ryzen_lab import leftovers, mock_nvml
 from ryzen_lab.errors import LabError, NeverHappened
 from ryzen_lab.observer import Observer
-from ryzen_lab.record import Service
+from ryzen_lab.record import Rank, Service
 from ryzen_lab.relay import Relay
 
 RUN_ID = "lab"
 START_S_MAX = 60.0
 _JOURNAL = "coordinator.sqlite"
 _LOG_POLL_S = 0.02
+GPU_INTERVAL_S = 1.0
+"""Between two looks of an agent at its GPUs: a trial is too short for the default."""
 _HOOK = Path(__file__).parent / "hook"
 _LAUNCH = Path(__file__).parent / "launch.py"
 _PORTS = range(20000, 30000)
@@ -52,6 +54,8 @@ class Layout:
     bare: bool = False  # torchrun alone
     cold: bool = False  # no rank is forked from a process that has imported torch
     steps: int = 0  # of the whole run, as far as the lab knows
+    driver: bool = False  # every node has a GPU a rank, of the mock driver
+    gpu_interval_s: float | None = GPU_INTERVAL_S  # None: the product's default
     relays: bool = False  # each agent reaches the coordinator by way of one, which can be cut
     environment: dict[str, str] = field(default_factory=dict)  # of the torchruns
     coordinator_environment: dict[str, str] = field(default_factory=dict)
@@ -69,10 +73,26 @@ class Node:
     agent: Service | None = None
     torchrun: Service | None = None
     relay: Relay | None = None
+    driver: mock_nvml.Faults | None = None
 
     @property
     def run_dir(self) -> Path:
         return self.folder / "run"
+
+    @property
+    def kernel_log(self) -> Path:
+        """What its agent reads in place of /dev/kmsg."""
+        return self.folder / "kernel.log"
+
+    @property
+    def driver_folder(self) -> Path:
+        """Where its agent looks for a GPU driver; mostly there is none."""
+        return self.folder / "driver"
+
+    def kernel_says(self, message: str) -> None:
+        """One record, as /dev/kmsg gives it: priority, number, microseconds since boot."""
+        with self.kernel_log.open("a") as log:
+            log.write(f"4,{log.tell()},{time.monotonic_ns() // 1000},-;{message}\n")
 
 
 class Cluster:
@@ -91,6 +111,8 @@ class Cluster:
         self._popen: dict[int, subprocess.Popen[bytes]] = {}
         self._held: list[socket.socket] = []
         self._endpoint = ""
+        if layout.driver:
+            self._install_drivers()
 
     # ------------------------------------------------------------ start
 
@@ -112,7 +134,12 @@ class Cluster:
         command = [_program("ryzen-agent"), "--node-rank", str(node.index), "--node", node.name]
         coordinator = node.relay.address if node.relay is not None else self.address
         command += ["--coordinator", coordinator, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
-        environment = {"RYZEN_RUN_DIR": str(node.run_dir)}
+        command += ["--kmsg-path", str(node.kernel_log)]
+        if self.layout.gpu_interval_s is not None:
+            command += ["--gpu-interval-s", str(self.layout.gpu_interval_s)]
+        node.kernel_log.touch()
+        libraries = [str(node.driver_folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+        environment = {"RYZEN_RUN_DIR": str(node.run_dir), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
         node.agent = self._spawn("agent", node.name, command, node.folder / "agent.log", environment)
 
     def start_torchrun(self, node: Node) -> None:
@@ -203,6 +230,21 @@ class Cluster:
                 shutil.copy(journal, target / journal.name)
 
     # ------------------------------------------------------------ within
+
+    def _install_drivers(self) -> None:
+        """One compiled, a copy a node, since the library finds its readings beside itself."""
+        library = mock_nvml.build(self.folder / "driver")
+        for node in self.nodes:
+            node.driver_folder.mkdir(parents=True)
+            shutil.copy(library, node.driver_folder)
+            node.driver = mock_nvml.Faults(node.driver_folder)
+            node.driver.driver(count=self.layout.ranks_per_node, node=node.index)
+        self.observer.listeners.append(self._driver_hears)
+
+    def _driver_hears(self, kind: str, subject: object) -> None:
+        """A driver knows which process computes on which GPU: each rank on that of its local rank."""
+        if kind == "born" and isinstance(subject, Rank) and (driver := self.node(subject.node).driver) is not None:
+            driver.gpu(subject.local_rank, pid=subject.pid)
 
     def _spawn(self, what: str, node: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Service:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,8 @@ class TrialSettings(Settings):
     fault_rank: str = ""
     """Whom the kinds that strike a rank take, in turn; random where it ends."""
     fault_node: str = ""
+    xid: str = "79"
+    """Which one the kind `xid` is; of several, in turn: `31,79`."""
     at_step: Annotated[int, Field(ge=1)] | None = None
     """The fault comes within the step after this one; None: a random one in the middle of the run."""
     steps: Annotated[int, Field(ge=2)] = 100

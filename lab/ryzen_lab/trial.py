@@ -73,7 +73,7 @@ class Trial:
 
     def __init__(self, settings: TrialSettings, listeners: Sequence[Listener] = ()) -> None:
         self.settings = settings
-        self.faults = parse(settings.fault)
+        self.faults = parse(settings.fault, settings.xid)
         self.chance = random.Random(settings.seed)  # noqa: S311 - where to strike, no secret
         self.at_step = settings.at_step or int(settings.steps * self.chance.uniform(*_MIDDLE))
         self._listeners = listeners
@@ -116,6 +116,7 @@ class Trial:
             bare=settings.bare,
             cold=settings.cold,
             steps=settings.steps,
+            driver=any(each.needs_driver for each in self.faults),
             relays=any(each.kind == "partition" for each in self.faults),
             coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},
         )
@@ -221,7 +222,7 @@ def _check(settings: TrialSettings, faults: list[Fault]) -> None:
         raise UsageError(f"option --at-step: {settings.at_step} is not before the end of the run ({settings.steps})")
     if not settings.is_reference and not Path(settings.script).is_file():
         raise UsageError(f"option --script: {settings.script} is no file")
-    if settings.bare and (settings.rdzv == "ryzen" or any(not each.interrupts for each in faults)):
+    if settings.bare and (settings.rdzv == "ryzen" or any(each.needs_agent or not each.interrupts for each in faults)):
         raise UsageError("option --bare: stock torchrun alone has no agent or coordinator: use it with --rdzv c10d")
 
 

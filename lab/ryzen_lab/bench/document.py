@@ -67,11 +67,14 @@ def footprint_table(figures: dict[str, float], command: str) -> str:
         [
             "## What the agent of a node costs",
             "",
-            f"{conditions(command)} Eight ranks, twenty steps a second each with four sections; over 30 s.",
+            f"{conditions(command)} Eight ranks, twenty steps a second each with four sections, and",
+            "eight GPUs of the mock driver with every collector at its default interval; over 30 s. Then 50 lines in",
+            "the kernel log, each until the coordinator logs what it has made of it.",
             "",
-            "| RSS | PSS | share of a core |",
-            "|---|---|---|",
-            f"| {figures['rss_mb']:.0f} MB | {figures['pss_mb']:.0f} MB | {figures['cpu_percent']:.2f} % |",
+            "| RSS | PSS | share of a core | kernel log to coordinator, median | longest |",
+            "|---|---|---|---|---|",
+            f"| {figures['rss_mb']:.0f} MB | {figures['pss_mb']:.0f} MB | {figures['cpu_percent']:.2f} % "
+            f"| {figures['line_ms']:.0f} ms | {figures['line_ms_max']:.0f} ms |",
         ]
     )
 

@@ -1,12 +1,16 @@
-"""What the agent of a node with eight beating ranks costs: memory, and the share of a core over half a minute."""
+"""What the agent of a node with eight beating ranks and eight GPUs costs: memory, and the share of a core over half a
+minute, with every collector at its default interval; and how soon a line of the kernel log is at the coordinator.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import time
 from pathlib import Path
 
+from ryzen_lab.bench import kernel_line
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
@@ -19,12 +23,13 @@ _START_S_MAX = 60.0
 
 
 async def measure() -> dict[str, float]:
-    """RSS and PSS in MB, CPU in percent of a core."""
-    script = [beats.__file__, str(WINDOW_S + 4 * _SETTLE_S)]
+    """RSS and PSS in MB, CPU in percent of a core; delays in ms."""
+    script = [beats.__file__, str(WINDOW_S + 8 * _SETTLE_S)]
+    layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None)
     with Place() as place:
         observer = Observer(place.folder / "lab.sock")
         await observer.start()
-        cluster = Cluster(Layout(1, RANKS, script), place.folder, place.lab_id, observer)
+        cluster = Cluster(layout, place.folder, place.lab_id, observer)
         try:
             await cluster.start_coordinator()
             node = cluster.nodes[0]
@@ -32,7 +37,13 @@ async def measure() -> dict[str, float]:
             cluster.start_torchrun(node)
             await observer.until("eight ranks", lambda: len(observer.record.alive()) == RANKS, _START_S_MAX)
             await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
-            return await _watch(node.agent.pid if node.agent else 0)
+            figures = await _watch(node.agent.pid if node.agent else 0)
+            delays = await kernel_line.delays_s(cluster, node)
+            return {
+                **figures,
+                "line_ms": 1000 * statistics.median(delays),
+                "line_ms_max": 1000 * max(delays),
+            }
         finally:
             await cluster.stop()
             await observer.stop()
