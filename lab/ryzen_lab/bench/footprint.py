@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
+from ryzen_lab.record import cpu_s
 from ryzen_lab.scripts import beats
 
 RANKS = 8
@@ -39,19 +39,14 @@ async def measure() -> dict[str, float]:
 
 
 async def _watch(pid: int) -> dict[str, float]:
-    ticks, began = cpu_ticks(pid), time.monotonic()
+    before_s, began = cpu_s(pid), time.monotonic()
     await asyncio.sleep(WINDOW_S)
-    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+    used = cpu_s(pid) - before_s
     return {
         "rss_mb": memory_mb(pid, "Rss"),
         "pss_mb": memory_mb(pid, "Pss"),
         "cpu_percent": 100 * used / (time.monotonic() - began),
     }
-
-
-def cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def memory_mb(pid: int, name: str) -> float:
