@@ -19,8 +19,8 @@ PEER = Peer(
         Variant(
             id="dlrover",
             name="DLRover",
-            note="`dlrover-run` at its defaults, the script unchanged; a local master, started by the bench. A lost node "
-            "is replaced by its Kubernetes operator, which is not here: the waiting spare is not taken, the job shrinks.",
+            note="`dlrover-run` at its defaults, the script unchanged; a local master, started by the bench. Its lost "
+            "nodes are replaced by a Kubernetes operator, which is not here: the spare is not taken, the job shrinks.",
             launcher=Launcher(
                 program_of(_NAME, "dlrover-run"),
                 rendezvous=(),
