@@ -3,7 +3,8 @@
 For each round and each fault every contestant has one trial, and who begins changes from round to round: what else
 the machine does strikes all alike, and ratios within one race are what counts. All trials of a round have one seed,
 so that the same rank is struck within the same step. A job that has made no new step `patience_s` after the fault is
-cut off and counts as not recovered. One that does not get as far as its first step is not started again.
+cut off and counts as not recovered. Who has not recovered from a fault `GIVE_UP_AFTER` times and never did is not
+struck by it again, for that takes most of the time; who does not get as far as a first step is not started again.
 
 The result is one JSON object, written anew after each trial, from which the table and the plot can be made again.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from ryzen_lab.bench.document import processor
 from ryzen_lab.bench.peers import Contestant
+from ryzen_lab.bench.race_table import has_recovered, trials_of
 from ryzen_lab.errors import LabError, NotStarted, UsageError
 from ryzen_lab.settings import TrialSettings
 from ryzen_lab.trial import Trial
@@ -33,6 +35,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "node-kill": {"fault_node": "node-1", "spares": 1, "min_nodes": 1, "steps": 400},
 }
 """Fault -> options of its trials. Two nodes of two ranks."""
+GIVE_UP_AFTER = 2
 _AFTER_RECOVERY_S = 240.0
 """Beside the patience: start, the steps before the fault and those after the recovery."""
 _WHY_MAX = 200
@@ -67,7 +70,7 @@ async def run(race: Race, command: str, told: Callable[[dict[str, Any]], None]) 
     for number in range(race.repeat):
         for fault in race.faults:
             for peer, variant in rotated(race.contestants, number):
-                if variant.id in out:
+                if variant.id in out or is_hopeless(trials_of(result, fault, variant.id)):
                     continue
                 trial = await _trial(race, (peer, variant), fault, number)
                 if trial.get("not_started"):
@@ -91,6 +94,11 @@ def in_words(trial: dict[str, Any]) -> str:
     seconds = trial.get("recovered_s")
     said = trial.get("error") or (f"{seconds:.2f} s" if seconds is not None else "not recovered")
     return f"{trial['race_fault']}, round {trial['round'] + 1}: {trial['contestant']}: {said}"
+
+
+def is_hopeless(trials: Sequence[dict[str, Any]]) -> bool:
+    """Whether there is no point in another trial."""
+    return len(trials) >= GIVE_UP_AFTER and not any(has_recovered(each) for each in trials)
 
 
 def rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:

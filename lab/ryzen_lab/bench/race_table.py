@@ -70,10 +70,11 @@ def document(result: dict[str, Any], plot: str | None) -> str:
         "a trial each, the first",
         "changing from round to round. Median (least to most) in seconds from the injection, measured from outside; "
         f"what has made no new step {result['patience_s']:.0f} s",
-        "after the fault is cut off and counts as not recovered. Ratio: of the medians, to Ryzen's. Moments of the "
-        "recovery are medians since",
-        "the fault. Same bits: trials whose final parameters are those that most end with, of those that ended with "
-        "as many ranks as they began.",
+        "after the fault is cut off and counts as not recovered; who never recovered from one is struck by it no third "
+        "time. Ratio: of the",
+        "medians, to Ryzen's. Moments of the recovery are medians since the fault. Same bits: trials whose final "
+        "parameters are those that most",
+        "end with, of those that ended with as many ranks as they began.",
         "",
     ]
     if plot is not None:

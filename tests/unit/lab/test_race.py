@@ -111,6 +111,13 @@ def test_each_contestant_begins_in_its_turn() -> None:
     assert all(len(race.rotated(contestants, number)) == len(contestants) for number in range(3))
 
 
+def test_who_never_recovered_from_a_fault_is_struck_by_it_no_third_time_and_who_once_did_is() -> None:
+    never = [trial("nvrx-plain", None), {"contestant": "nvrx-plain", "race_fault": "kill", "error": "no end"}]
+    assert not race.is_hopeless(never[:1])
+    assert race.is_hopeless(never)
+    assert not race.is_hopeless([*never, trial("nvrx-plain", 4.0)])
+
+
 def test_a_peers_name_is_all_its_variants_and_ryzen_is_always_there_once() -> None:
     assert [each.id for _peer, each in parse("torchrun-store")] == ["ryzen", "torchrun-store"]
     assert [each.id for _peer, each in parse("torchrun, torchrun-store")] == [
