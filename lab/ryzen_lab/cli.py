@@ -56,6 +56,7 @@ def trial(
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
     stall_floor_s: Annotated[float | None, typer.Option(help="The coordinator's RYZEN_STALL_FLOOR_S.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
+    patience_s: Annotated[float | None, typer.Option(help="Cut off what has not recovered by then.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Limit of the whole trial (default 300).")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many trials; OUT has one line of JSON for each.")] = 1,
     logs: Annotated[Path | None, typer.Option(help="Keep all logs in this folder.")] = None,
