@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[4]
 """Of the repository."""
 ENVIRONMENTS = ROOT / ".peers"
 """One virtual environment each; not tracked."""
+STAMP = "installed.txt"
+"""In an environment that is complete: the requirements that were installed. pip may have been cut off before."""
 _VERSIONS = """
 import importlib.metadata, json, platform, sys
 found = {"python": platform.python_version()}
@@ -58,15 +60,21 @@ class Peer:
     def folder(self) -> Path:
         return environment_of(self.name)
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether its environment is complete, with just these requirements."""
+        stamp = self.folder / STAMP
+        return not self.requirements or (stamp.exists() and stamp.read_text() == self.stamp)
+
+    @property
+    def stamp(self) -> str:
+        return "\n".join(self.requirements) + "\n"
+
     def missing(self) -> str:
         """Why it cannot be started here; "" where it can."""
         if self.unfit:
             return self.unfit
-        if self.requirements and not (self.folder / "bin" / "python").exists():
-            return "not installed: `make bench-peers` does"
-        programs = [each.launcher.program for each in self.variants if each.launcher is not None]
-        gone = [each for each in programs if each.startswith("/") and not Path(each).exists()]
-        return f"not installed as it should be: there is no {Path(gone[0]).name}" if gone else ""
+        return "" if self.is_installed else "not installed: `make bench-peers` does"
 
     def versions(self, own_python: str) -> dict[str, str]:
         """Of Python, torch and the package; empty where it is not installed."""
