@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from ryzen_protos import run_dir as run_directory
 from ryzen_protos.settings import Settings, SettingsError
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class AgentSettings(Settings):
@@ -51,6 +54,24 @@ class AgentSettings(Settings):
         le=1 << 30,
         description="of events kept while cut off from the coordinator; lower forgets older ones sooner",
     )
+
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="for `run`: modules that are imported before ranks are forked, beside torch: name,name",
+    )
+    warm: Literal["fork", "context"] = Field(
+        default="fork",
+        description="for `run`: `context` keeps a process beside each rank that has its GPU's context already",
+    )
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _modules(cls, value: object) -> object:
+        names = [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+        wrong = [each for each in names if not _MODULE.fullmatch(str(each))] if isinstance(names, list) else []
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not allowed: names of modules with commas between are expected")
+        return names
 
     @field_validator("node")
     @classmethod

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from ryzen_lab.bench import beat, coordinator, document, footprint, hang, spine
+from ryzen_lab.bench import beat, coordinator, document, footprint, hang, spine, warm
 from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
@@ -151,6 +151,7 @@ class Part(StrEnum):
     SPINE = "spine"
     HANG = "hang"
     COORDINATOR = "coordinator"
+    WARM = "warm"
 
 
 @app.command()
@@ -188,6 +189,7 @@ def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
     options = {
         Part.SPINE: f" --repeat {how.repeat}",
+        Part.WARM: f" --repeat {how.repeat}",
         Part.HANG: "".join(f" --from {each.name}" for each in how.results) or f" --repeat {how.repeat}",
         Part.COORDINATOR: f" --nodes {how.nodes} --seconds {how.seconds:.0f} --repeat {how.repeat}",
     }
@@ -204,6 +206,8 @@ def _measured(part: Part, how: Measuring) -> str:
     if part is Part.BEAT:
         done = subprocess.run([sys.executable, "-m", beat.__name__], check=True, capture_output=True, text=True)
         return write(document.beat_table(json.loads(done.stdout), command))
+    if part is Part.WARM:
+        return write(warm.table(warm.measure_apart(how.repeat), command))
     if part is Part.AGENT:
         return write(document.footprint_table(_run(footprint.measure()), command))
     if part is Part.COORDINATOR:

@@ -101,9 +101,13 @@ def spine_table(rows: list[dict[str, Any]], command: str) -> str:
 
 
 def _cell(found: list[float], name: str) -> str:
+    return spread(found, places=0 if name == "steps_lost" else 2)
+
+
+def spread(found: list[float], places: int) -> str:
+    """Median (least to most)."""
     if not found:
         return "-"
-    places = 0 if name == "steps_lost" else 2
     low, middle, high = (f"{each:.{places}f}" for each in (min(found), statistics.median(found), max(found)))
     return f"{middle} ({low} to {high})"
 

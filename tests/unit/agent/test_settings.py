@@ -8,6 +8,7 @@ import pytest
 
 from ryzen_agent.identity import address_towards, name_from_host
 from ryzen_agent.settings import AgentSettings, read_token, split_target
+from ryzen_agent.warm import environment
 from ryzen_protos.settings import SettingsError, load
 
 
@@ -25,6 +26,8 @@ def given(file: Path | None = None, **flags: object) -> AgentSettings:
         ({"node_rank": "-1"}, "option --node-rank: '-1' is not allowed"),
         ({"node_rank": "first"}, "option --node-rank: 'first' is not allowed"),
         ({"labels": "rack"}, "option --labels: 'rack' is not allowed"),
+        ({"preload": "a,b c"}, "option --preload: 'b c' is not allowed: names of modules"),
+        ({"warm": "hot"}, "option --warm: 'hot' is not allowed"),
         ({"scan_interval_s": "0"}, "option --scan-interval-s: '0' is not allowed"),
     ],
 )
@@ -103,3 +106,13 @@ def test_a_token_file_without_a_node_token_is_one_line(tmp_path: Path, text: str
     with pytest.raises(SettingsError, match=r"option --token-file: .*lines of which one is 'node TOKEN'") as caught:
         read_token(load(AgentSettings, {"token_file": file}))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_modules_to_preload_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("preload: [transformers, mypkg.model]\nwarm: context\n")
+    assert environment(given(file)) == {"RYZEN_PRELOAD": "transformers,mypkg.model", "RYZEN_WARM": "context"}
+    monkeypatch.setenv("RYZEN_PRELOAD", "a, b.c,")
+    assert given(file).preload == ("a", "b.c")
+    assert given(file, preload="d", warm="fork").preload == ("d",)
+    assert environment(given(preload="", warm="fork")) == {"RYZEN_PRELOAD": "", "RYZEN_WARM": "fork"}
