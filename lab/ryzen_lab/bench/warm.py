@@ -27,7 +27,7 @@ from ryzen_lab.place import Place
 from ryzen_lab.scripts import first_step
 
 HOWS = ("cold", "warm")
-STARTS = 20
+STARTS = 10
 """Of a single rank: cheap, and its spread matters."""
 
 _START_S_MAX = 300.0

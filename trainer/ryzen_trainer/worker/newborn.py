@@ -168,8 +168,9 @@ def _set_threads(torch: Any, nursery_affinity: set[int]) -> None:
     affinity = os.sched_getaffinity(0)
     if affinity != nursery_affinity and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(max(1, torch.get_num_threads() * len(affinity) // len(nursery_affinity)))
-    wanted = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    _set_openblas_threads(int(wanted) if wanted.isdigit() else len(affinity))
+    given = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    wanted = next((int(each) for each in given if each.isdigit() and int(each)), len(affinity))
+    _set_openblas_threads(min(wanted, len(affinity)))  # it takes no more than there are CPUs for it
 
 
 def _set_openblas_threads(threads: int) -> None:
