@@ -175,8 +175,55 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthSeen:
+    """Something that a node's kernel log or driver said, once. `id` grows for ever on one node; a repeated one is old.
+
+    `at_unix_s`: the node's wall clock. `ranks`: of job `run_id`, to which the process or the device belongs;
+    `foreign`: it is known to belong to nobody whom the agent watches; `ours`: it follows from a kill by the agent.
+    """
+
+    id: int
+    at_unix_s: float
+    kind: str
+    message: str = ""
+    code: int = 0
+    device: str = ""
+    pci: str = ""
+    unit: str = ""
+    fault_class: str = ""
+    action: str = ""
+    pid: int | None = None
+    process: str = ""
+    count: int = 1
+    run_id: str = ""
+    ranks: tuple[int, ...] = ()
+    foreign: bool = False
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSeen:
+    """Something that is wrong with a node for as long as it is said. `name` and `device` tell one from another."""
+
+    name: str
+    device: str = ""
+    severity: str = "warning"
+    action: str = ""
+    message: str = ""
+    age_s: float = 0.0
+    value: float | None = None
+    limit: float | None = None
+    run_id: str = ""
+    ranks: tuple[int, ...] = ()
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
-    """All that a node observes now. `stream` tells one connection from another; `hello` opens one."""
+    """All that a node observes now. `stream` tells one connection from another; `hello` opens one.
+
+    `health`: what has happened there, perhaps told before; `conditions`: what is wrong there, None: as told before.
+    """
 
     node: str
     stream: int
@@ -185,6 +232,8 @@ class NodeReport:
     jobs: tuple[JobSeen, ...] = ()
     answered_inquiry: int = 0
     clock_offset_s: float = 0.0
+    health: tuple[HealthSeen, ...] = ()
+    conditions: tuple[ConditionSeen, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

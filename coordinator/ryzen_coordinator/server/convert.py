@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
 from ryzen_coordinator.core.events import (
@@ -39,8 +40,11 @@ GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
 COLLECTIVES_MAX, MARKS_MAX = 64, 64
 """Of one rank."""
 
-_KNOWN_BYTES = 64
-"""A rank with more to say (an error, a probe) says something else the next time."""
+_KNOWN_BYTES, _KNOWN_BYTES_MAX = 64, 4096
+"""Of a rank and of a node's ranks: with more to say (an error, a probe) they say something else the next time."""
+
+KnownMarks: TypeAlias = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+"""Places in the node's ranks, and (step, collectives begun) of each step."""
 
 _COUNT_MAX = 1 << 62  # the core's arrays are of 64-bit integers with a sign
 _SECONDS_MAX = 1e9
@@ -97,7 +101,7 @@ def hello(message: pb.NodeHello) -> Hello:
 
 def _job(message: pb.ObservedJob) -> JobSeen:
     shape = message.shape
-    ranks = tuple([_process(rank) for rank in message.ranks if rank.rank < RANKS_MAX])
+    ranks = _processes(message)
     return JobSeen(
         run_id=message.run_id,
         user=_line(message.user, 64),
@@ -159,19 +163,24 @@ def _beats(message: pb.ObservedJob) -> Beats:
     )
 
 
+def _processes(message: pb.ObservedJob) -> tuple[RankSeen, ...]:
+    """The ranks, without what their pages say."""
+    raw = pb.ObservedJob(ranks=message.ranks).SerializeToString()
+    known = len(raw) <= min(_KNOWN_BYTES * len(message.ranks), _KNOWN_BYTES_MAX)
+    return _known_processes(raw) if known else _new_processes(message)
+
+
+@lru_cache(maxsize=1 << 13)
+def _known_processes(ranks: bytes) -> tuple[RankSeen, ...]:
+    """The same again for a node of whose ranks the same is said again, as mostly."""
+    return _new_processes(pb.ObservedJob.FromString(ranks))
+
+
+def _new_processes(message: pb.ObservedJob) -> tuple[RankSeen, ...]:
+    return tuple([_process(rank) for rank in message.ranks if rank.rank < RANKS_MAX])
+
+
 def _process(message: pb.ObservedRank) -> RankSeen:
-    """A rank, without what its page says."""
-    raw = message.SerializeToString()
-    return _known_process(raw) if len(raw) <= _KNOWN_BYTES else _new_process(message)
-
-
-@lru_cache(maxsize=1 << 15)
-def _known_process(message: bytes) -> RankSeen:
-    """The same again for a rank of which the same is said again, as mostly: half of what a report would cost."""
-    return _new_process(pb.ObservedRank.FromString(message))
-
-
-def _new_process(message: pb.ObservedRank) -> RankSeen:
     return RankSeen(
         message.rank,
         message.local_rank,
@@ -191,7 +200,18 @@ def _new_process(message: pb.ObservedRank) -> RankSeen:
     )
 
 
-def _marks(message: pb.Marks, ranks: int) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]] | None:
+def _marks(message: pb.Marks, ranks: int) -> KnownMarks | None:
+    raw = message.SerializeToString()
+    return _known_marks(raw, ranks) if len(raw) <= _KNOWN_BYTES_MAX else _new_marks(message, ranks)
+
+
+@lru_cache(maxsize=1024)
+def _known_marks(marks: bytes, ranks: int) -> KnownMarks | None:
+    """Ranks in step say the same of the same steps on every node."""
+    return _new_marks(pb.Marks.FromString(marks), ranks)
+
+
+def _new_marks(message: pb.Marks, ranks: int) -> KnownMarks | None:
     """None where they are too many, a count is beyond all bounds or a place has no rank."""
     counts, places = tuple(message.counts), tuple(message.rows)
     if not counts or len(counts) > 2 * MARKS_MAX or max(counts) > _COUNT_MAX:

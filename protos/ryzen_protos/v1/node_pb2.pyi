@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeUpdate(_message.Message):
-    __slots__ = ("seq", "hello", "jobs", "events", "answered_inquiry", "goodbye", "sent_unix_ns", "applied_version")
+    __slots__ = ("seq", "hello", "jobs", "events", "answered_inquiry", "goodbye", "sent_unix_ns", "applied_version", "conditions")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class NodeUpdate(_message.Message):
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     SENT_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     APPLIED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     seq: int
     hello: NodeHello
     jobs: _containers.RepeatedCompositeFieldContainer[ObservedJob]
@@ -24,7 +25,8 @@ class NodeUpdate(_message.Message):
     goodbye: Goodbye
     sent_unix_ns: int
     applied_version: int
-    def __init__(self, seq: _Optional[int] = ..., hello: _Optional[_Union[NodeHello, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[ObservedJob, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[NodeEvent, _Mapping]]] = ..., answered_inquiry: _Optional[int] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., sent_unix_ns: _Optional[int] = ..., applied_version: _Optional[int] = ...) -> None: ...
+    conditions: Conditions
+    def __init__(self, seq: _Optional[int] = ..., hello: _Optional[_Union[NodeHello, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[ObservedJob, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[NodeEvent, _Mapping]]] = ..., answered_inquiry: _Optional[int] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., sent_unix_ns: _Optional[int] = ..., applied_version: _Optional[int] = ..., conditions: _Optional[_Union[Conditions, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
     __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels")
@@ -279,7 +281,7 @@ class SectionGap(_message.Message):
     def __init__(self, section: _Optional[str] = ..., longest_s: _Optional[float] = ...) -> None: ...
 
 class NodeEvent(_message.Message):
-    __slots__ = ("id", "unix_ns", "kind", "run_id", "fields")
+    __slots__ = ("id", "unix_ns", "kind", "run_id", "fields", "health")
     class FieldsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -292,12 +294,78 @@ class NodeEvent(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     id: int
     unix_ns: int
     kind: str
     run_id: str
     fields: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[int] = ..., unix_ns: _Optional[int] = ..., kind: _Optional[str] = ..., run_id: _Optional[str] = ..., fields: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    health: HealthEvent
+    def __init__(self, id: _Optional[int] = ..., unix_ns: _Optional[int] = ..., kind: _Optional[str] = ..., run_id: _Optional[str] = ..., fields: _Optional[_Mapping[str, str]] = ..., health: _Optional[_Union[HealthEvent, _Mapping]] = ...) -> None: ...
+
+class HealthEvent(_message.Message):
+    __slots__ = ("kind", "code", "device", "pci", "unit", "fault_class", "action", "message", "pid", "process", "count", "ranks", "foreign", "ours")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PCI_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    FOREIGN_FIELD_NUMBER: _ClassVar[int]
+    OURS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    code: int
+    device: str
+    pci: str
+    unit: str
+    fault_class: str
+    action: str
+    message: str
+    pid: int
+    process: str
+    count: int
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    foreign: bool
+    ours: bool
+    def __init__(self, kind: _Optional[str] = ..., code: _Optional[int] = ..., device: _Optional[str] = ..., pci: _Optional[str] = ..., unit: _Optional[str] = ..., fault_class: _Optional[str] = ..., action: _Optional[str] = ..., message: _Optional[str] = ..., pid: _Optional[int] = ..., process: _Optional[str] = ..., count: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., foreign: bool = ..., ours: bool = ...) -> None: ...
+
+class Conditions(_message.Message):
+    __slots__ = ("all",)
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    all: _containers.RepeatedCompositeFieldContainer[HealthCondition]
+    def __init__(self, all: _Optional[_Iterable[_Union[HealthCondition, _Mapping]]] = ...) -> None: ...
+
+class HealthCondition(_message.Message):
+    __slots__ = ("name", "device", "severity", "action", "message", "age_s", "value", "limit", "ranks", "foreign", "run_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    FOREIGN_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    device: str
+    severity: str
+    action: str
+    message: str
+    age_s: float
+    value: float
+    limit: float
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    foreign: bool
+    run_id: str
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., severity: _Optional[str] = ..., action: _Optional[str] = ..., message: _Optional[str] = ..., age_s: _Optional[float] = ..., value: _Optional[float] = ..., limit: _Optional[float] = ..., ranks: _Optional[_Iterable[int]] = ..., foreign: bool = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class DesiredState(_message.Message):
     __slots__ = ("version", "coordinator_session", "node_phase", "reason", "jobs", "acked_event_id")
