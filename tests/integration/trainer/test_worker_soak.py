@@ -162,7 +162,7 @@ def test_ten_kills_in_a_row_leave_nothing_behind(job: Job) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills_in_a_row_leave_nothing_behind(
-    job: Job, record_property: Callable[[str, object], None]
+    job: Job, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     for when, kept in zip(("settled", "end"), strike(job, 200), strict=True):
-        record_property(when, kept)
+        record_testsuite_property(when, kept)

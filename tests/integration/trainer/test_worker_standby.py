@@ -166,7 +166,7 @@ def test_another_word_is_said(launcher: Launcher) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_parked_process_has_its_gpus_context_and_nothing_else_of_it(
-    launcher: Launcher, record_property: Callable[[str, object], None]
+    launcher: Launcher, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     launcher.script("gpu.py", (
         "import json, os, time, torch\n"
@@ -187,6 +187,6 @@ def test_a_parked_process_has_its_gpus_context_and_nothing_else_of_it(
     pid, is_initialized, reserved, device, touched_s, seed, total = told(second)
     assert (pid, is_initialized, reserved, device, total) == (waiting["pid"], True, 0, 0, 1000.0)
     assert seed != told(first)[5]
-    record_property("context_s", waiting["seconds"])
-    record_property("context_mib", (free[1] - free[2]) >> 20)
-    record_property("first_kernel_s", {"fork": told(first)[4], "parked": touched_s})
+    record_testsuite_property("context_s", waiting["seconds"])
+    record_testsuite_property("context_mib", (free[1] - free[2]) >> 20)
+    record_testsuite_property("first_kernel_s", {"fork": told(first)[4], "parked": touched_s})
