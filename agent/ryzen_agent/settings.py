@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -11,6 +12,8 @@ from pydantic_settings import NoDecode
 from ryzen_agent.health.settings import HealthSettings
 from ryzen_protos import run_dir as run_directory
 from ryzen_protos.settings import Settings, SettingsError
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class AgentSettings(Settings):
@@ -53,6 +56,14 @@ class AgentSettings(Settings):
         description="of events kept while cut off from the coordinator; lower forgets older ones sooner",
     )
 
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="for `run`: modules that are imported before ranks are forked, beside torch: name,name",
+    )
+    warm: Literal["fork", "context"] = Field(
+        default="fork",
+        description="for `run`: `context` keeps a process beside each rank that has its GPU's context already",
+    )
     health: bool = Field(default=True, description="watch the kernel log, the GPUs and the host")
     health_without: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="collectors that do not run: name,name; the status names those that do not work"
@@ -99,6 +110,15 @@ class AgentSettings(Settings):
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(each for each in value.split(",") if each) if isinstance(value, str) else value
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _modules(cls, value: object) -> object:
+        names = [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+        wrong = [each for each in names if not _MODULE.fullmatch(str(each))] if isinstance(names, list) else []
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not allowed: names of modules with commas between are expected")
+        return names
 
     @field_validator("node")
     @classmethod

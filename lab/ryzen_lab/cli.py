@@ -17,7 +17,18 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from ryzen_lab.bench import beat, coordinator, document, environments, footprint, hang, peers, race_plot, race_table
+from ryzen_lab.bench import (
+    beat,
+    coordinator,
+    document,
+    environments,
+    footprint,
+    hang,
+    peers,
+    race_plot,
+    race_table,
+    warm,
+)
 from ryzen_lab.bench.race import Race, command_line, in_words, parse_faults
 from ryzen_lab.bench.race import run as run_race
 from ryzen_lab.demo import demo as tell
@@ -155,6 +166,7 @@ class Part(StrEnum):
     PEERS = "peers"
     HANG = "hang"
     COORDINATOR = "coordinator"
+    WARM = "warm"
 
 
 @app.command()
@@ -227,6 +239,7 @@ class Measuring:
 def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
     options = {
+        Part.WARM: f" --repeat {how.repeat}",
         Part.HANG: "".join(f" --from {each.name}" for each in how.results) or f" --repeat {how.repeat}",
         Part.COORDINATOR: f" --nodes {how.nodes} --seconds {how.seconds:.0f} --repeat {how.repeat}",
     }
@@ -239,6 +252,8 @@ def _measured(part: Part, how: Measuring) -> str:
     if part is Part.BEAT:
         done = subprocess.run([sys.executable, "-m", beat.__name__], check=True, capture_output=True, text=True)
         return write(document.beat_table(json.loads(done.stdout), command))
+    if part is Part.WARM:
+        return write(warm.table(warm.measure_apart(how.repeat), command))
     if part is Part.AGENT:
         return write(document.footprint_table(_run(footprint.measure()), command))
     if part is Part.COORDINATOR:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import statistics
 from pathlib import Path
 
 HEAD = """# Benchmarks
@@ -67,6 +68,14 @@ def footprint_table(figures: dict[str, float], command: str) -> str:
             f"| {figures['line_ms']:.0f} ms | {figures['line_ms_max']:.0f} ms |",
         ]
     )
+
+
+def spread(found: list[float], places: int = 2) -> str:
+    """Median (least to most)."""
+    if not found:
+        return "-"
+    low, middle, high = (f"{each:.{places}f}" for each in (min(found), statistics.median(found), max(found)))
+    return f"{middle} ({low} to {high})"
 
 
 def processor() -> str:

@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from ryzen_lab.bench.document import spread
 from ryzen_lab.errors import LabError
 
 OURS = "ryzen"
@@ -114,11 +115,6 @@ def _row(name: str, trials: list[dict[str, Any]], ours: list[float], digest: str
         f"{statistics.median(each['load_average'] for each in trials):.1f}",
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def spread(found: list[float]) -> str:
-    """Median (least to most)."""
-    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})" if found else "-"
 
 
 def _median(values: list[float | None], places: int = 2) -> str:

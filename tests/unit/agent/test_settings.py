@@ -8,6 +8,7 @@ import pytest
 
 from ryzen_agent.identity import address_towards, name_from_host
 from ryzen_agent.settings import AgentSettings, read_token, split_target
+from ryzen_agent.warm import environment
 from ryzen_protos.settings import SettingsError, load
 
 
@@ -25,6 +26,8 @@ def given(file: Path | None = None, **flags: object) -> AgentSettings:
         ({"node_rank": "-1"}, "option --node-rank: '-1' is not allowed"),
         ({"node_rank": "first"}, "option --node-rank: 'first' is not allowed"),
         ({"labels": "rack"}, "option --labels: 'rack' is not allowed"),
+        ({"preload": "a,b c"}, "option --preload: 'b c' is not allowed: names of modules"),
+        ({"warm": "hot"}, "option --warm: 'hot' is not allowed"),
         ({"scan_interval_s": "0"}, "option --scan-interval-s: '0' is not allowed"),
         ({"gpu_interval_s": "0"}, "option --gpu-interval-s: '0' is not allowed"),
         ({"power_cap_share": "1.5"}, "option --power-cap-share: '1.5' is not allowed"),
@@ -128,3 +131,13 @@ def test_health_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("RYZEN_HEALTH", "false")
     assert given().health_settings(tmp_path) is None
     assert given(health=True).health_settings(tmp_path) is not None
+
+
+def test_modules_to_preload_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("preload: [transformers, mypkg.model]\nwarm: context\n")
+    assert environment(given(file)) == {"RYZEN_PRELOAD": "transformers,mypkg.model", "RYZEN_WARM": "context"}
+    monkeypatch.setenv("RYZEN_PRELOAD", "a, b.c,")
+    assert given(file).preload == ("a", "b.c")
+    assert given(file, preload="d", warm="fork").preload == ("d",)
+    assert environment(given(preload="", warm="fork")) == {"RYZEN_PRELOAD": "", "RYZEN_WARM": "fork"}

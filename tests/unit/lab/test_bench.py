@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_lab.bench import document, hang
+from ryzen_lab.bench import document, hang, warm
 from ryzen_lab.errors import LabError
 from ryzen_lab.summary import table
 
@@ -78,3 +78,11 @@ def test_what_is_no_result_of_a_trial_is_told_in_one_line(tmp_path: Path, text: 
     (tmp_path / "x").write_text(text)
     with pytest.raises(LabError, match=r"x: (not|neither)"):
         hang.read([tmp_path / "x"])
+
+
+def test_forked_ranks_stand_beside_fresh_interpreters_with_the_ratio_of_the_medians() -> None:
+    pair = {"cold": [4.0, 6.0, 5.0], "warm": [1.0, 2.0, 3.0]}
+    names = ("first_step_s_2", "first_step_s_8", "empty_s", "imports_s", "pss_mb_2", "pss_mb_8")
+    text = warm.table({"repeat": 3, "starts": 10, **dict.fromkeys(names, pair)}, "ryzen-lab bench warm --repeat 3")
+    assert "| first step of a job of 2 ranks, s | 5.00 (4.00 to 6.00) | 2.00 (1.00 to 3.00) | 0.40 |" in text
+    assert "| memory of 8 ranks after the first step, MB | 5 (4 to 6) | 2 (1 to 3) | 0.40 |" in text
