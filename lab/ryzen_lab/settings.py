@@ -52,6 +52,9 @@ class TrialSettings(Settings):
     seed: int | None = None
     """Decides moment, victim and place of the fault; None: random."""
     logs: Path | None = None
+    patience_s: Annotated[float, Field(gt=0)] | None = None
+    """From the fault to the first new step; a job that has not recovered by then is cut off, with a result that says
+    so. None: only `timeout_s` is a limit, and then there is no result."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Of one whole trial; too low cuts off a recovery that would have come."""
 

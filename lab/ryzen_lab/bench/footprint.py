@@ -5,7 +5,6 @@ minute, with every collector at its default interval; and how soon a line of the
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from ryzen_lab.bench import kernel_line
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
+from ryzen_lab.record import cpu_s
 from ryzen_lab.scripts import beats
 
 RANKS = 8
@@ -50,19 +50,14 @@ async def measure() -> dict[str, float]:
 
 
 async def _watch(pid: int) -> dict[str, float]:
-    ticks, began = cpu_ticks(pid), time.monotonic()
+    before_s, began = cpu_s(pid), time.monotonic()
     await asyncio.sleep(WINDOW_S)
-    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+    used = cpu_s(pid) - before_s
     return {
         "rss_mb": memory_mb(pid, "Rss"),
         "pss_mb": memory_mb(pid, "Pss"),
         "cpu_percent": 100 * used / (time.monotonic() - began),
     }
-
-
-def cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def memory_mb(pid: int, name: str) -> float:

@@ -20,24 +20,13 @@ def result(recovered: float | None, known: float | None = 0.2) -> dict[str, obje
 def test_a_table_is_replaced_and_the_others_and_the_text_around_stay(tmp_path: Path) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     document.write(path, "beat", "first")
-    document.write(path, "spine", "second")
+    document.write(path, "hang", "second")
     path.write_text(path.read_text() + "\nA note by hand.\n")
     document.write(path, "beat", "third")
     text = path.read_text()
     assert text.startswith("# Benchmarks")
     assert "first" not in text
     assert text.index("third") < text.index("second") < text.index("A note by hand.")
-
-
-def test_a_row_gives_median_least_and_most_and_how_many_recovered() -> None:
-    rows = [{"name": "ours", "results": [result(3.0), result(2.0), result(9.0)], "failures": ["never"]}]
-    text = document.spine_table(rows, "ryzen-lab bench spine")
-    assert "| ours | 0.10 (0.10 to 0.10) | 0.20 (0.20 to 0.20) | 3.00 (2.00 to 9.00) | 3 (3 to 3) | 3 of 4 |" in text
-
-
-def test_a_row_that_never_recovered_has_no_figures() -> None:
-    text = document.spine_table([{"name": "stock", "results": [], "failures": ["never"]}], "command")
-    assert "| stock | - | - | - | - | 0 of 1 | - |" in text
 
 
 def test_the_summary_counts_only_what_is_known() -> None:
