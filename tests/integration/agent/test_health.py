@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -60,6 +61,12 @@ def ids(coordinator: Coordinator, code: int) -> list[int]:
 
 def conditions(update: node_pb2.NodeUpdate, name: str) -> list[node_pb2.HealthCondition]:
     return [each for each in update.conditions.all if each.name == name]
+
+
+def read_to(node: Node) -> int:
+    """How far into its kernel log the agent will not look again."""
+    place = node.run_dir / "kernel_log.json"
+    return int(json.loads(place.read_text())["offset"]) if place.exists() else 0
 
 
 def status(node: Node, *options: str) -> str:
@@ -139,7 +146,7 @@ def test_what_happens_while_the_coordinator_is_away_and_the_agent_restarts_is_to
     coordinator.desire(acked=seen.id)
     coordinator.stop()
     says(node, xid(79))
-    wait_until(lambda: "1 events wait" in status(node))
+    wait_until(lambda: "1 events wait" in status(node) and read_to(node) == (node.folder / "kernel.log").stat().st_size)
     first.kill()
     first.wait()
     says(node, xid(95))
