@@ -92,7 +92,9 @@ def start_job(place: Place, ranks: int, how: str, number: int) -> Started:
     (folder / "end").touch()
     process.wait()
     _until(lambda: not processes_of(place.lab_id), None, folder / "log")
-    return Started(max(float(at_s) for _, at_s in said) - began_s, pss_mb)
+    started = Started(max(float(at_s) for _, at_s in said) - began_s, pss_mb)
+    sys.stderr.write(f"done: {ranks} ranks, {how}: {started.first_step_s:.2f} s, {started.pss_mb:.0f} MB\n")
+    return started
 
 
 def start_ranks(place: Place, text: str) -> dict[str, list[float]]:
