@@ -10,7 +10,7 @@ with a context must not be forked. So it is forked first, from the nursery that 
 A parked process takes one generation. It is used only if what it has put on is what the new request brings, but for
 what torchrun says anew to each generation; else it is killed and the rank is a fresh fork. It dies with its nursery.
 
-What it costs: one context of each device twice (some hundred MB of its memory), and the rank finds CUDA initialised:
+What it costs: one context of each device twice (its size has not been measured), and the rank finds CUDA initialised:
 a script that forks processes which use CUDA before it uses any itself would fail. Hence off by default.
 """
 
