@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress
+from ryzen_protos.beat_checks import Check
+from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress, Skip
 
 START_SECTION = "(start)"
 """Key of the silence before a rank's first record of a generation: imports, process groups, restore, warm-up."""
@@ -30,6 +31,9 @@ END_SECTION = "(end)"
 
 LEARN_FROM_STEP = 2
 """The first step of a generation has a figure of its own."""
+
+SKIPS_KEPT = 16
+"""Newest steps that a rank's guard has skipped: as many as are told of."""
 
 WINDOW_S = 1800.0
 WINDOW_STEPS = 2000
@@ -80,6 +84,12 @@ class PageTrack:
         self.progress: Progress | None = None
         self.failure: Failure | None = None
         self.checkpoint_step: int | None = None
+        self.skipped: dict[int, bool] = {}
+        """Steps that the gradient guard has not done, newest last; True: a gradient was not finite."""
+        self.checks: tuple[Check, ...] = ()
+        """Newest results of the replica check."""
+        self.rollback_wanted: int | None = None
+        """The guard asks to resume from a checkpoint of this step or before."""
         self.changed_ns = born_ns or 0
         self._born_ns = born_ns
         self._stamp = b""
@@ -125,13 +135,22 @@ class PageTrack:
         return news
 
     def look_at_events(self) -> bool:
-        """Read the ring of rare events. True where a newer checkpoint was committed."""
+        """Read the ring of rare events. True where there is one to tell of at once."""
         news = False
+        self.checks = tuple(self.reader.checks())
         for event in self.reader.events(after=self._last_event):
             self._last_event = event.sequence
             newest = -1 if self.checkpoint_step is None else self.checkpoint_step
             if event.kind == Event.CHECKPOINT and event.step > newest:
                 self.checkpoint_step = event.step
+                news = True
+            elif event.kind == Event.STEP_SKIPPED:
+                self.skipped[event.step] = event.detail == Skip.NONFINITE
+                for old in list(self.skipped)[:-SKIPS_KEPT]:
+                    del self.skipped[old]
+                news = True
+            elif event.kind == Event.ROLLBACK_WANTED:
+                self.rollback_wanted = event.step
                 news = True
         return news
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ryzen_agent import procfs, recorder
+from ryzen_agent.beats import SKIPS_KEPT
 from ryzen_agent.decision import Phase
 from ryzen_agent.job import Job
 from ryzen_agent.probe import Probe, groups_of
 from ryzen_agent.rank import Rank
 from ryzen_protos import beat_columns, beat_page
+from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_columns import Record
 from ryzen_protos.v1 import node_pb2
 
@@ -105,7 +107,26 @@ def observed_job(
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
         message.checkpoint_step, message.checkpoint_known = max(steps), True
+    _add_checks(message, ranks)
     return message
+
+
+def _add_checks(message: node_pb2.ObservedJob, ranks: list[Rank]) -> None:
+    """What guards and checks of the newest generation say. The ranks decide and digest alike, so once for all."""
+    pages = [rank.page for rank in ranks if rank.page is not None]
+    skipped = {step: nonfinite for page in pages for step, nonfinite in page.skipped.items()}
+    for step in sorted(skipped)[-SKIPS_KEPT:]:
+        message.skipped.add(step=step, nonfinite=skipped[step])
+    same: dict[tuple[Check, ...], list[int]] = {}
+    for place, rank in enumerate(ranks):
+        if rank.page is not None and rank.page.checks:
+            same.setdefault(rank.page.checks, []).append(place)
+    for checks, places in same.items():
+        steps, digests = [each.step for each in checks], [each.digest for each in checks]
+        message.checks.add(rows=places, group=checks[0].group, steps=steps, digests=digests)
+    wanted = [page.rollback_wanted for page in pages if page.rollback_wanted is not None]
+    if wanted:
+        message.rollback_wanted = min(wanted)
 
 
 def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:

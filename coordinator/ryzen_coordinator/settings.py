@@ -51,6 +51,8 @@ class ServeSettings(base.Settings):
     grow: Grow = _DEFAULT.grow
     hang_mode: Mode = _DEFAULT.hang_mode
     desync_mode: Mode = _DEFAULT.desync_mode
+    corruption_mode: Mode = _DEFAULT.corruption_mode
+    divergence_mode: Mode = _DEFAULT.divergence_mode
     node_loss_mode: Mode = _DEFAULT.node_loss_mode
     health_mode: Mode = _DEFAULT.health_mode
     health_evict_on: Annotated[tuple[Xid, ...], Field(max_length=64)] = _DEFAULT.health_evict_on

@@ -9,7 +9,8 @@ the process: what a killed rank did last stays readable.
     4096    1024   progress: two slots of one record each, written in turn
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
-    7680     512   device: what the rank computes on, written once when that is known; zeros in older pages
+    7680     256   device: what the rank computes on, written once when that is known; zeros in older pages
+    7936     256   checks: a ring of the last 8 check results (beat_checks.py); zeros in older pages
     8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
 
@@ -35,7 +36,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_file
+from ryzen_protos import beat_checks, beat_file
+from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
     BeatPageError,
@@ -44,6 +46,7 @@ from ryzen_protos.beat_records import (
     Header,
     Progress,
     RareEvent,
+    Skip,
     StepMark,
     StepRecord,
     process_start_ticks,
@@ -61,6 +64,7 @@ __all__ = [
     "Header",
     "Progress",
     "RareEvent",
+    "Skip",
     "StepMark",
     "StepRecord",
     "finite_or_none",
@@ -71,7 +75,7 @@ __all__ = [
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
 _NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
-_DEVICE_AT, _DEVICE_BYTES = 7680, 512
+_DEVICE_AT, _DEVICE_BYTES = 7680, 256
 _STEPS_AT, _STEP_BYTES, STEPS = 8192, 92, 256
 _EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
 RING_SECTIONS = 8
@@ -107,6 +111,7 @@ class BeatWriter:
         self._names: dict[str, int] = {}
         self._steps = 0
         self._events = 0
+        self._checks = 0
         self.section_index("")
 
     def section_index(self, name: str) -> int:
@@ -177,12 +182,18 @@ class BeatWriter:
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
         self._steps += 1
 
-    def event(self, kind: Event, step: int) -> None:
-        """Enter a rare event in its ring."""
+    def event(self, kind: Event, step: int, detail: int = 0) -> None:
+        """Enter a rare event in its ring. `detail`: of its kind, 0 to 65535."""
         self._events += 1
-        raw = _EVENT.pack(self._events, time.monotonic_ns(), step, kind, 0)
+        raw = _EVENT.pack(self._events, time.monotonic_ns(), step, kind, detail)
         at = _EVENTS_AT + (self._events % EVENTS) * _EVENT_BYTES
         self._map[at : at + _EVENT_BYTES] = raw + _CRC.pack(crc32(raw))
+
+    def check(self, step: int, digest: int, group: int = 0) -> None:
+        """Enter the digest of the parameters after `step` steps. Raises struct.error for what does not fit."""
+        at, raw = beat_checks.pack(Check(self._checks + 1, step, digest, group, beat_checks.REPLICA))
+        self._checks += 1
+        self._map[at : at + len(raw)] = raw
 
     def close(self) -> None:
         """Unmap the page; the file stays. A call after this raises ValueError."""
@@ -304,7 +315,11 @@ class BeatReader:
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
         newer = [place for place, sequence in enumerate(_EVENT_SEQUENCES.unpack(raw)) if sequence > after]
         found = (_checked(_EVENT, raw, place * _EVENT_BYTES) for place in newer)
-        return sorted((RareEvent(*each[:4]) for each in found if each is not None), key=lambda each: each.sequence)
+        return sorted((RareEvent(*each) for each in found if each is not None), key=lambda each: each.sequence)
+
+    def checks(self) -> list[Check]:
+        """Check results that the ring still holds, oldest first."""
+        return beat_checks.unpack(self._read(beat_checks.CHECKS_AT, beat_checks.CHECKS * beat_checks.CHECK_BYTES))
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -17,6 +17,16 @@ class Event(IntEnum):
 
     CHECKPOINT = 1
     STEP_SKIPPED = 2
+    """The guard has not done the step; `detail` is a `Skip`."""
+    ROLLBACK_WANTED = 3
+    """The guard asks to go back to a checkpoint from before this step."""
+
+
+class Skip(IntEnum):
+    """Why the gradient guard has skipped a step."""
+
+    SPIKE = 1
+    NONFINITE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class RareEvent:
     at_ns: int
     step: int
     kind: int
+    detail: int = 0
 
 
 class StepMark(NamedTuple):

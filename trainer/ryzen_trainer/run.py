@@ -27,7 +27,7 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, given_bits
+from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Skip, given_bits
 from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
 
@@ -94,6 +94,11 @@ class Run:
     def attached(self) -> bool:
         """Whether an agent can see this run."""
         return True
+
+    @property
+    def number(self) -> int:
+        """Of the running step, as the script counts them; 0 before the first."""
+        return self._step
 
     def step(self, number: int) -> None:
         """Step `number` begins; the one before is done."""
@@ -177,9 +182,20 @@ class Run:
 
     def checkpoint_committed(self, step: int) -> None:
         """The checkpoint of `step` is whole on disk; a restart would resume from it."""
+        self._tell(Event.CHECKPOINT, step)
+
+    def step_skipped(self, *, nonfinite: bool = False) -> None:
+        """The running step's gradients were not used: a spike, or `nonfinite`."""
+        self._tell(Event.STEP_SKIPPED, self._step, Skip.NONFINITE if nonfinite else Skip.SPIKE)
+
+    def ask_for_rollback(self, step: int) -> None:
+        """Ask the coordinator to resume from a checkpoint of `step` or before (that many steps done are good)."""
+        self._tell(Event.ROLLBACK_WANTED, step)
+
+    def checked(self, done: int, digest: int, group: int = 0) -> None:
+        """The parameters after `done` steps have this digest (64 bits); compared with the others of `group`."""
         with contextlib.suppress(*_NOT_STORABLE):
-            self._page.event(Event.CHECKPOINT, step)
-            self._nudge.send()
+            self._page.check(done, digest, group)
 
     def finish(self) -> None:
         """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.
@@ -209,6 +225,11 @@ class Run:
         self._in_step = False
         with contextlib.suppress(*_NOT_STORABLE):
             self._page.failure(error_type, message)
+            self._nudge.send()
+
+    def _tell(self, kind: Event, step: int, detail: int = 0) -> None:
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.event(kind, step, detail)
             self._nudge.send()
 
     def _section_index(self, name: str) -> int:
@@ -297,6 +318,10 @@ class DetachedRun(Run):
     def attached(self) -> bool:
         return False
 
+    @property
+    def number(self) -> int:
+        return 0
+
     def step(self, number: int) -> None: ...
 
     def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:  # noqa: ARG002
@@ -313,6 +338,12 @@ class DetachedRun(Run):
     def computes_on(self, uuid: str, pci: str = "") -> None: ...
 
     def checkpoint_committed(self, step: int) -> None: ...
+
+    def step_skipped(self, *, nonfinite: bool = False) -> None: ...
+
+    def ask_for_rollback(self, step: int) -> None: ...
+
+    def checked(self, done: int, digest: int, group: int = 0) -> None: ...
 
     def finish(self) -> None: ...
 

@@ -14,7 +14,17 @@ from enum import IntEnum
 from typing import Literal, TypeAlias
 
 FaultClass: TypeAlias = Literal[
-    "exit", "oom", "hang", "desync", "node_lost", "network", "hardware", "thermal", "unknown"
+    "exit",
+    "oom",
+    "hang",
+    "desync",
+    "node_lost",
+    "network",
+    "hardware",
+    "thermal",
+    "divergence",
+    "corruption",
+    "unknown",
 ]
 Action: TypeAlias = Literal["none", "advise", "restart", "rollback", "evict", "stop"]
 Confidence: TypeAlias = Literal["certain", "likely", "unknown"]

@@ -39,6 +39,24 @@ def reason_to_stop(job: Job, settings: CoreSettings) -> str | None:
     return None
 
 
+def reason_not_to_roll_back(job: Job, step: int) -> str | None:
+    """Why a gradient guard's wish to go back to `step` is not granted: the same steps have ended so before."""
+    if job.diverged_step is None or step > job.diverged_step:
+        return None
+    return f"it was rolled back to step {job.diverged_step} for that before: a person must look at data and settings"
+
+
+UNNAMED_AGAIN_S = 3600.0
+"""Replicas that differ again within so long, with nobody to name, are rather a software's doing than a device's."""
+
+
+def reason_not_to_roll_back_unnamed(job: Job, now_unix_s: float) -> str | None:
+    """Why the job is not taken back to where its replicas agreed, though they do not any more."""
+    if now_unix_s - job.unnamed_rollback_unix_s >= UNNAMED_AGAIN_S:
+        return None
+    return "it was rolled back for that within the hour and nobody could be named: a person must look"
+
+
 EVICTIONS_WITHIN_S = 3600.0
 EVICTIONS_LEAST = 2
 """Allowed in the smallest cluster: the second bad node of an hour is no pattern yet."""

@@ -120,7 +120,12 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class JobSeen:
-    """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits."""
+    """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits.
+
+    `checks`: newest digests of the ranks' parameters. `skipped`: newest steps that their gradient guards have not done,
+    ascending, with whether a gradient was not finite; `rollback_wanted`: a guard asks to resume from a checkpoint of
+    this step or before.
+    """
 
     run_id: str
     user: str
@@ -139,6 +144,9 @@ class JobSeen:
     torchrun_exit_code: int | None = None
     stacks: tuple[tuple[int, str], ...] = ()
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    checks: tuple[ChecksSeen, ...] = ()
+    skipped: tuple[tuple[int, bool], ...] = ()
+    rollback_wanted: int | None = None
 
     @property
     def key(self) -> JobKey:
@@ -152,6 +160,9 @@ class JobSeen:
         """Each rank with what its page says."""
         return ((rank, self.beats.row(place)) for place, rank in enumerate(self.ranks))
 
+
+ChecksSeen: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]
+"""Places in `JobSeen.ranks`, their group of replicas, and what they tell alike: (steps done, digest)."""
 
 JobKey: TypeAlias = tuple[str, str]
 """(user, rendezvous id)."""

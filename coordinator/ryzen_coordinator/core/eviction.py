@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ryzen_coordinator.core import blame, brakes, incidents, policy, recovery, verdicts
+from ryzen_coordinator.core import blame, brakes, incidents, nodes, policy, recovery, verdicts
 from ryzen_coordinator.core.blame import Verdict
 from ryzen_coordinator.core.health_record import NEAR_S, Burst, window_s
 from ryzen_coordinator.core.phases import NODE_PHASES, RECOVERING, WORLD_UP, can
@@ -29,9 +29,7 @@ def evict(cluster: Cluster, node: Node, burst: Burst, why: str = "") -> None:
     if keep is not None:
         _keep_in(cluster, node, burst, struck, replace(verdict, reason=f"{words}; {keep}"))
         return
-    node.health = replace(node.health, evicted_unix_s=cluster.now_s + cluster.unix_offset_s)
-    cluster.node_moves(node, "evicted", words)
-    cluster.say("error", f"{node.name} is evicted until it is readmitted: {words}", node=node.name)
+    nodes.take_out(cluster, node, words)
     for job in struck:
         _strike(cluster, job, burst, verdict)
     if not struck:

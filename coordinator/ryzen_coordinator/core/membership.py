@@ -114,6 +114,7 @@ def form(cluster: Cluster, job: Job, plan: Plan) -> None:
     job.table = ProgressTable(job.generation, list(plan.wanted))
     job.table.reserve(job.world.ranks)
     job.marks.begin(job.generation, job.world.ranks)
+    job.replicas.begin(job.generation, job.world.ranks)
     job.note = ""
     if job.stopped_s is None:
         job.stopped_s = cluster.now_s

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ryzen_coordinator.core.phases import NODE_PHASES, OVER, can
-from ryzen_coordinator.core.state import Cluster
+from ryzen_coordinator.core.state import Cluster, Node
 
 _FORGOTTEN_AFTER = 30
 """A retired node is forgotten altogether after so many times `forget_s`."""
@@ -25,6 +27,13 @@ def watch(cluster: Cluster) -> None:
             cluster.calm_until_s = cluster.now_s  # its ranks may end at any moment
             if _drained(cluster, node.name):
                 cluster.node_moves(node, "drained", node.reason)
+
+
+def take_out(cluster: Cluster, node: Node, words: str) -> None:
+    """Out of every world until somebody readmits it; counts for the brake on evictions."""
+    node.health = replace(node.health, evicted_unix_s=cluster.now_s + cluster.unix_offset_s)
+    cluster.node_moves(node, "evicted", words)
+    cluster.say("error", f"{node.name} is evicted until it is readmitted: {words}", node=node.name)
 
 
 def retire(cluster: Cluster) -> None:

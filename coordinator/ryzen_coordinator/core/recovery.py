@@ -7,12 +7,15 @@ first, because acting on them is what breaks the world.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ryzen_coordinator.core import (
     brakes,
     ending,
     incidents,
     membership,
     moments,
+    nodes,
     policy,
     rollback,
     verdicts,
@@ -20,7 +23,7 @@ from ryzen_coordinator.core import (
 )
 from ryzen_coordinator.core.blame import Confidence, Verdict
 from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, node_loss, stall
-from ryzen_coordinator.core.phases import WORLD_UP
+from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Question
 
 _STRUCK = WORLD_UP | {"ending"}
@@ -47,6 +50,10 @@ def _suspect(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
         _report_network(cluster, job, suspicion)
     elif suspicion.kind == "desync":
         _on_desync(cluster, job, suspicion)
+    elif suspicion.kind == "corruption":
+        _on_corruption(cluster, job, suspicion)
+    elif suspicion.kind == "divergence":
+        _on_divergence(cluster, job, suspicion)
     elif suspicion.kind == "hang":
         if job.question is None:
             job.question = Question("hang", cluster.ask(job), cluster.now_s, frozenset(suspicion.nodes))
@@ -174,6 +181,79 @@ def _on_desync(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     incident = incidents.open_on(cluster, job, suspicion)
     moments.keep(cluster, incident, moments.views(cluster, job))
     act_on_hang(cluster, job, incident, verdict, rollback.clean_step(job))
+
+
+def _on_divergence(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
+    """The training itself goes wrong: nobody is named. Once for a step it begins again from before."""
+    wanted = job.rollback_answered = job.rollback_wanted
+    if wanted is None:
+        return
+    step = wanted[1]
+    verdict = Verdict("divergence", reason=suspicion.evidence[0])
+    keep = brakes.reason_not_to_roll_back(job, step)
+    if keep is not None or cluster.settings.divergence_mode == "advise" or job.watched or job.phase not in WORLD_UP:
+        advice = incidents.open_on(cluster, job, suspicion, rides=False)
+        reason = f"{verdict.reason}; {keep}" if keep is not None else verdict.reason
+        incidents.decide(cluster, advice, policy.advise(replace(verdict, reason=reason)))
+        incidents.close(cluster, advice, "advice only")
+        return
+    incident = incidents.open_on(cluster, job, suspicion)
+    job.diverged_step = step
+    rollback.taint(job, step)
+    incident.resume_at_most = rollback.resume_at_most(job)
+    start_anew(cluster, job, verdict.reason)
+    stop = job.note if job.phase == "given_up" else None
+    incidents.decide(cluster, incident, policy.for_divergence(verdict, step, stop))
+    verdicts.close_if_over(cluster, job)
+
+
+def _on_corruption(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
+    """A device computes wrong: its node is taken out if one can be named, and nothing saved since is resumed from."""
+    apart = job.replicas.difference
+    job.corruption_answered = job.generation
+    if apart is None:
+        return
+    sure: Confidence = "certain" if suspicion.nodes else "unknown"
+    verdict = Verdict("corruption", suspicion.ranks, suspicion.nodes, reason=suspicion.evidence[0], confidence=sure)
+    keep = _reason_to_keep(cluster, suspicion)
+    now_unix_s = cluster.now_s + cluster.unix_offset_s
+    brake = brakes.reason_not_to_roll_back_unnamed(job, now_unix_s) if keep is not None else None
+    if keep:
+        verdict = replace(verdict, reason=f"{verdict.reason}; {keep}")
+    if brake or cluster.settings.corruption_mode == "advise" or job.watched or job.phase not in WORLD_UP:
+        advice = incidents.open_on(cluster, job, suspicion, rides=False)
+        reason = f"{verdict.reason}; {brake}" if brake else verdict.reason
+        incidents.decide(cluster, advice, policy.advise(replace(verdict, reason=reason)))
+        incidents.close(cluster, advice, "advice only")
+        return
+    incident = incidents.open_on(cluster, job, suspicion)
+    moments.keep(cluster, incident, moments.views(cluster, job))
+    rollback.taint(job, apart.clean_step)
+    incident.resume_at_most = rollback.resume_at_most(job)
+    if keep is None:
+        nodes.take_out(cluster, cluster.nodes[suspicion.nodes[0]], verdict.reason)
+    else:
+        job.unnamed_rollback_unix_s = now_unix_s
+    start_anew(cluster, job, verdict.reason)
+    stop = job.note if job.phase == "given_up" else None
+    if keep is None and stop is None:
+        words = f"{verdict.reason}; back to a checkpoint of step {apart.clean_step} or before"
+        verdicts.decide_node_loss(cluster, job, incident, replace(verdict, reason=words))
+    else:
+        incidents.decide(cluster, incident, policy.for_corruption(verdict, apart.clean_step, stop))
+        verdicts.close_if_over(cluster, job)
+
+
+def _reason_to_keep(cluster: Cluster, suspicion: Suspicion) -> str | None:
+    """Why no node is taken out: nobody is named ("": the words have said so), a brake, or it is out already."""
+    if not suspicion.nodes:
+        return ""
+    if len(suspicion.nodes) > 1:
+        return "several nodes at once: no single device explains that"
+    node = cluster.nodes[suspicion.nodes[0]]
+    if not can(NODE_PHASES, node.phase, "evicted"):
+        return f"{node.name} is on its way out already"
+    return brakes.reason_to_keep(cluster)
 
 
 def _advise_hang(cluster: Cluster, job: Job, suspicion: Suspicion, verdict: Verdict) -> None:

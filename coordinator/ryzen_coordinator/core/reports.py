@@ -183,8 +183,24 @@ def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
 def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
     if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
         cluster.durable[("job", job.record)] = None
+    if seen.skipped or seen.rollback_wanted is not None:
+        _take_skips(cluster, job, seen)
     if rollback.take_checkpoint(job, seen):
         cluster.durable[("job", job.record)] = None
+
+
+def _take_skips(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+    """What the gradient guards say. Each skipped step is told of once, by whichever node reports it first."""
+    generation = max((rank.generation for rank in seen.ranks), default=0)
+    if generation != job.generation:
+        return
+    for step, nonfinite in seen.skipped:
+        if (generation, step) > job.skip_told:
+            job.skip_told = (generation, step)
+            why = "a gradient is not finite" if nonfinite else "the gradient norm is a spike"
+            cluster.say("warning", f"{job.run_id}: step {step} is skipped by the gradient guard: {why}", job=job.run_id)
+    if seen.rollback_wanted is not None:
+        job.rollback_wanted = (generation, seen.rollback_wanted)
 
 
 def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
@@ -197,6 +213,9 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
         _take_marks(job, seen)
         if not known and job.marks.even_step is not None:
             cluster.durable[("job", job.record)] = None
+    for places, group, checks in seen.checks:
+        fresh = [seen.ranks[place].rank for place in places if seen.ranks[place].generation == job.replicas.generation]
+        job.replicas.observe(fresh, group, checks)
     if not job.sends_progress:
         job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
 
@@ -240,6 +259,7 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.go = True
     job.formed_s = cluster.now_s
     job.marks.begin(seen.generation, ranks)
+    job.replicas.begin(seen.generation, ranks)
     for name in nodes:
         job.members[name].used = job.members[name].seen.join
     if newer:

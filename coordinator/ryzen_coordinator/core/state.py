@@ -19,6 +19,7 @@ from ryzen_coordinator.core.marks import Marks
 from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follow
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Plan
+from ryzen_coordinator.core.replicas import Replicas
 from ryzen_coordinator.core.settings import CoreSettings
 
 _ROUNDING_S = 1e-6
@@ -173,7 +174,10 @@ class Job:
     still, for the status. `advice`: the incident of the present stall while nothing has been done about it.
     `floor_step`: the step at which a stall without proof was acted on last. `heard_until_s`: until when
     no node of the world `heard_world` (its generation and size) can be silent. `held_until_s`: until when no world is
-    formed, because it is not decided yet who is out.
+    formed, because it is not decided yet who is out. `skip_told`: generation and step of the newest skipped step that
+    there was word of; `rollback_wanted`, `rollback_answered`: generation, and step from before which a guard wants to
+    resume; `diverged_step`: of the last such rollback. `corruption_answered`: the generation whose replicas differed
+    last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named.
     """
 
     user: str
@@ -206,6 +210,13 @@ class Job:
     floor_step: int | None = None
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
+    skip_told: tuple[int, int] = (0, -1)
+    rollback_wanted: tuple[int, int] | None = None
+    rollback_answered: tuple[int, int] | None = None
+    diverged_step: int | None = None
+    replicas: Replicas = field(default_factory=Replicas)
+    corruption_answered: int = 0
+    unnamed_rollback_unix_s: float = 0.0
     open: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     restarts: int = 0

@@ -16,6 +16,7 @@ from ryzen_coordinator.core.effects import DesiredJob, DesiredNode
 from ryzen_coordinator.core.events import (
     NO_BEATS,
     Beats,
+    ChecksSeen,
     Collective,
     Handler,
     Hello,
@@ -38,7 +39,8 @@ SECTIONS_MAX = 64
 """Of one node: as many names as a beat page holds."""
 STACKS_MAX, STACK_CHARS = 64, 6000
 GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
-COLLECTIVES_MAX, MARKS_MAX = 64, 64
+COLLECTIVES_MAX, MARKS_MAX, SKIPS_MAX = 64, 64, 16
+CHECKS_MAX, CHECK_GROUPS_MAX = 8, 1 << 16
 """Of one rank."""
 
 _KNOWN_BYTES, _KNOWN_BYTES_MAX = 64, 4096
@@ -130,7 +132,25 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
         stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
         groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
+        checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))]),
+        skipped=_skipped(message) if message.skipped else (),
+        rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
     )
+
+
+def _checks(message: pb.Checks, ranks: int) -> ChecksSeen | None:
+    """None where a place has no rank or the columns do not fit each other."""
+    places, steps, digests = tuple(message.rows), tuple(message.steps), tuple(message.digests)
+    if not places or len(places) > ranks or max(places) >= ranks or message.group >= CHECK_GROUPS_MAX:
+        return None
+    if not steps or len(steps) != len(digests) or len(steps) > CHECKS_MAX or max(steps) > _COUNT_MAX:
+        return None
+    return places, message.group, tuple(zip(steps, digests, strict=True))
+
+
+def _skipped(message: pb.ObservedJob) -> tuple[tuple[int, bool], ...]:
+    newest = message.skipped[-SKIPS_MAX:]
+    return tuple((min(each.step, _COUNT_MAX), each.nonfinite) for each in newest)
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ from ryzen_lab.faults.hardware import GpuLost, Thermal, Xid, tell_xids
 from ryzen_lab.faults.injected import Backward, Deadlock, Exit, Gil, Loader, Save, Skip, Spin
 from ryzen_lab.faults.innocent import Partition, Pause
 from ryzen_lab.faults.signals import AgentKill, CoordinatorKill, Kill, NodeKill, NodeStop, Stop
+from ryzen_lab.faults.values import BitFlip, Nan, Spike
 from ryzen_lab.moments import ENDING, MOMENTS
 
 __all__ = ["KINDS", "Aim", "Fault", "parse"]
@@ -25,6 +26,9 @@ KINDS: dict[str, type[Fault]] = {
     "save": Save,
     "deadlock": Deadlock,
     "skip": Skip,
+    "bitflip": BitFlip,
+    "nan": Nan,
+    "spike": Spike,
     "pause": Pause,
     "node-kill": NodeKill,
     "node-stop": NodeStop,

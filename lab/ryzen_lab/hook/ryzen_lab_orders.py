@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import ryzen_lab_values as values  # type: ignore[import-not-found]  # beside this file, on PYTHONPATH
+
 _LOOP = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
 """Machine code of a jump to itself."""
 
@@ -333,6 +335,9 @@ ORDERS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "save": _save,
     "deadlock": _deadlock,
     "skip": _skip,
+    "nan": values.nan,
+    "spike": values.spike,
+    "bitflip": values.bitflip,
     "pause": _pause,
     "collect": _collect,
     "linger": _linger,

@@ -64,7 +64,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ObservedJob(_message.Message):
-    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats")
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats", "skipped", "checks", "rollback_wanted")
     class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
@@ -95,6 +95,9 @@ class ObservedJob(_message.Message):
     STACKS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     BEATS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_WANTED_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     handler: ObservedJob.Handler
@@ -113,7 +116,10 @@ class ObservedJob(_message.Message):
     stacks: _containers.RepeatedCompositeFieldContainer[StackText]
     groups: _containers.RepeatedCompositeFieldContainer[Group]
     beats: Beats
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ...) -> None: ...
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedStep]
+    checks: _containers.RepeatedCompositeFieldContainer[Checks]
+    rollback_wanted: int
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ..., skipped: _Optional[_Iterable[_Union[SkippedStep, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Checks, _Mapping]]] = ..., rollback_wanted: _Optional[int] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("host", "port")
@@ -271,6 +277,26 @@ class Marks(_message.Message):
     rows: _containers.RepeatedScalarFieldContainer[int]
     counts: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, rows: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Checks(_message.Message):
+    __slots__ = ("rows", "group", "steps", "digests")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    group: int
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    digests: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows: _Optional[_Iterable[int]] = ..., group: _Optional[int] = ..., steps: _Optional[_Iterable[int]] = ..., digests: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SkippedStep(_message.Message):
+    __slots__ = ("step", "nonfinite")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    NONFINITE_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    nonfinite: bool
+    def __init__(self, step: _Optional[int] = ..., nonfinite: bool = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")

@@ -114,6 +114,18 @@ class RankCommands:
         groups = tuple((group, tuple(int(rank) for rank in ranks.split(","))) for group, ranks in named.items())
         self._change(self.nodes[name], groups=groups)
 
+    def do_skip(self, name: str, step: str, back_to: str = "", why: str = "spike") -> None:
+        """The gradient guard has not done these steps; back_to=STEP: it wants to resume from there."""
+        node = self.nodes[name]
+        skipped = tuple((int(each), why != "spike") for each in step.split(","))
+        self._change(node, skipped=skipped, rollback_wanted=int(back_to) if back_to else None)
+
+    def do_digests(self, name: str, step: str, are: str) -> None:
+        """What the replica check of each rank of the node found after the step."""
+        node = self.nodes[name]
+        checks = tuple(((place,), 0, ((int(step), int(each)),)) for place, each in enumerate(are.split(",")))
+        self._change(node, checks=checks)
+
     def do_marks(self, name: str, step: str, counts: str) -> None:
         """Collectives that each rank of the node had begun when the step began."""
         node = self.nodes[name]

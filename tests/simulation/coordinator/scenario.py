@@ -176,7 +176,15 @@ class Scenario(RankCommands, HealthCommands):
         node.began_s = self.now_s
         node.rows, node.marks = {}, {}
         self._change(
-            node, handler="running", generation=world.generation, store=None, ranks=ranks, checkpoint_step=None
+            node,
+            handler="running",
+            generation=world.generation,
+            store=None,
+            ranks=ranks,
+            checkpoint_step=None,
+            checks=(),
+            skipped=(),
+            rollback_wanted=None,
         )
 
     def do_obey(self, name: str) -> None:

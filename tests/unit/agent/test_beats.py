@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_agent.beats import FIRST_STEP, START_SECTION, WINDOW_S, Gaps, PageFinder, PageTrack, silence_s
-from ryzen_protos.beat_page import BeatReader, BeatWriter, Event, Header
+from ryzen_agent.beats import FIRST_STEP, SKIPS_KEPT, START_SECTION, WINDOW_S, Gaps, PageFinder, PageTrack, silence_s
+from ryzen_protos.beat_page import BeatReader, BeatWriter, Event, Header, Skip
 
 S = 1_000_000_000
 
@@ -207,3 +207,24 @@ def test_a_section_too_short_to_be_seen_is_known_by_what_a_step_spent_in_it(page
     look(seen, 4 * S, 3 * S, gaps, halted=False)
     seen.learn_sections(gaps, 4 * S)
     assert gaps.longest() == {"": 0.5, "data": pytest.approx(0.002)}
+
+
+def test_steps_that_the_guard_has_skipped_are_told_of_once_with_their_reason(page: BeatWriter, tmp_path: Path) -> None:
+    seen = track(page, tmp_path)
+    page.event(Event.STEP_SKIPPED, 40, Skip.SPIKE)
+    page.event(Event.STEP_SKIPPED, 41, Skip.NONFINITE)
+    assert seen.look_at_events()
+    assert seen.skipped == {40: False, 41: True}
+    assert seen.rollback_wanted is None
+    assert not seen.look_at_events()
+    page.event(Event.ROLLBACK_WANTED, 40)
+    assert seen.look_at_events()
+    assert seen.rollback_wanted == 40
+
+
+def test_only_the_newest_skipped_steps_are_kept(page: BeatWriter, tmp_path: Path) -> None:
+    seen = track(page, tmp_path)
+    for step in range(200):
+        page.event(Event.STEP_SKIPPED, step, Skip.SPIKE)
+        seen.look_at_events()
+    assert list(seen.skipped) == list(range(200 - SKIPS_KEPT, 200))

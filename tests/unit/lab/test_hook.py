@@ -250,3 +250,53 @@ def test_a_script_goes_on_when_the_lab_is_gone(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.strip() == "through"
     assert done.stderr == ""
+
+
+NORMS = TRAIN.replace(
+    "        optimizer.step()",
+    "        print('norm', float(sum(p.grad.square().sum() for p in model.parameters())))\n        optimizer.step()",
+)
+
+
+def printed(output: str) -> list[float]:
+    return [float(line.split()[1]) for line in output.splitlines() if line.startswith("norm")]
+
+
+@pytest.mark.parametrize("order", [{"do": "nan"}, {"do": "spike", "times": 1000.0}])
+def test_wrong_gradients_come_once(lab: Lab, order: dict[str, Any]) -> None:
+    said = lab.run(NORMS + "train(6)\n", order)
+    assert [each["where"] for each in said if each["kind"] == "fault"] == ["backward"]
+    norms = printed(lab.output)
+    ordinary = max(norms[0], norms[-1])
+    struck = [not norm < 1000 * ordinary for norm in norms] if order["do"] == "spike" else [n != n for n in norms]
+    assert struck.count(True) == (1 if order["do"] == "spike" else len(norms) - 1), "NaN stays in the parameters"
+
+
+@pytest.mark.parametrize(("where", "bit"), [("weight", 0.0), ("weight", 0.999), ("gradient", 0.9)])
+def test_a_bit_flip_changes_the_run_and_says_where(lab: Lab, where: str, bit: float) -> None:
+    undisturbed = lab.run(TRAIN + "train(4)\n")[-1]["digest"]
+    said = lab.run(TRAIN + "train(4)\n", {"do": "bitflip", "where": where, "part": 0.3, "at": 0.7, "bit": bit})
+    faults = [each["where"] for each in said if each["kind"] == "fault"]
+    assert faults == [f"{where}, bit {int(bit * 32)}"]
+    assert said[-1]["digest"] != undisturbed
+
+
+FLIP = """
+import sys, torch
+sys.path.insert(0, {folder!r})
+from ryzen_lab_values import flip
+for kind in (torch.float32, torch.bfloat16, torch.float64):
+    size = torch.empty((), dtype=kind).element_size()
+    whole = {{2: torch.int16, 4: torch.int32, 8: torch.int64}}[size]
+    for bit in range(8 * size):
+        tensor = torch.randn(3, 5).to(kind).t()          # not contiguous
+        before = tensor.contiguous().view(whole).clone()
+        flip(tensor, 7, bit)
+        changed = before ^ tensor.contiguous().view(whole)
+        assert changed.count_nonzero() == 1, (kind, bit)
+        assert int(changed.reshape(-1)[7]) & ((1 << 8 * size) - 1) == 1 << bit, (kind, bit)
+"""
+
+
+def test_a_flip_changes_exactly_the_bit_that_it_names() -> None:
+    subprocess.run([sys.executable, "-c", FLIP.format(folder=str(HOOK))], check=True, timeout=60)

@@ -24,6 +24,8 @@ from ryzen_trainer.checkpoint.manifest import MANIFEST, Manifest
 from ryzen_trainer.checkpoint.reading import SafeReader, UnexpectedPickle, from_bytes, to_bytes
 from ryzen_trainer.errors import CheckpointFolderError, CheckpointMismatchError
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader
+from ryzen_trainer.guard import GradientGuard
+from ryzen_trainer.norms import Limits
 
 
 class Training:
@@ -318,3 +320,30 @@ def test_a_limit_that_is_no_number_is_none(tmp_path: Path, monkeypatch: pytest.M
     training.checkpointer.save(1, 4)
     monkeypatch.setenv("RYZEN_RESUME_AT_MOST", "-1; rm")
     assert Training(tmp_path).checkpointer.restore() is not None
+
+
+def guarded(training: Training) -> GradientGuard:
+    guard = GradientGuard(training.model, training.optimizer, limits=Limits(warmup=2))
+    training.checkpointer.guard = guard
+    return guard
+
+
+def test_what_the_guard_has_learned_comes_back_and_one_saved_without_a_guard_is_restored_too(tmp_path: Path) -> None:
+    first = Training(tmp_path)
+    first.checkpointer.save(1, 4)
+    guard = guarded(first)
+    before = guard.state_dict()
+    for _ in range(3):
+        guard.clip(2.0)
+    first.checkpointer.save(2, 8)
+    other = Training(tmp_path)
+    restored = guarded(other)
+    assert other.checkpointer.restore() is not None
+    assert restored.state_dict() == guard.state_dict() != before
+    first.checkpointer.mark(2, Verification.TAINTED)
+    older = Training(tmp_path)
+    fresh = guarded(older)
+    found = older.checkpointer.restore()
+    assert found is not None
+    assert found.step == 1
+    assert fresh.state_dict() == before

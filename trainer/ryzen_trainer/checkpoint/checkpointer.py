@@ -1,8 +1,8 @@
 """A checkpoint that resumes exactly: what is in it, when it counts, which one is taken.
 
 In it: parameters and optimizer (as torch.distributed.checkpoint shards them, so that the number of ranks may
-change), scheduler, and of every rank its random generators and its data loader's position; in the manifest the
-step, the samples consumed by the whole job, the global batch and whether the values were verified.
+change), scheduler, gradient guard, and of every rank its random generators and its data loader's position; in the
+manifest the step, the samples consumed by the whole job, the global batch and whether the values were verified.
 
 It counts from the moment its manifest stands, which rank 0 writes once it knows from every rank that its shards
 are on disk, and their checksums. Everything before that is an attempt: what a crash leaves behind is passed over
@@ -78,6 +78,7 @@ class Checkpointer:
         global_batch: int,
         scheduler: Stateful | None = None,
         loader: Stateful | None = None,
+        guard: Stateful | None = None,
         keep_last: int = 3,
         committed: Callable[[int], None] | None = None,
     ) -> None:
@@ -85,6 +86,7 @@ class Checkpointer:
         counts and of the one restored (`Run.checkpoint_committed` fits)."""
         self.folder = CheckpointFolder(Path(folder))
         self.model, self.optimizer, self.scheduler, self.loader = model, optimizer, scheduler, loader
+        self.guard = guard
         self.global_batch = global_batch
         self.keep_last = keep_last
         self._committed = committed
@@ -162,7 +164,10 @@ class Checkpointer:
             "random": RandomState.capture().as_plain(),
             "loader": self.loader.state_dict() if self.loader is not None else None,
         }
-        of_job = {"scheduler": self.scheduler.state_dict() if self.scheduler is not None else None}
+        of_job = {
+            name: each.state_dict() if each is not None else None
+            for name, each in (("scheduler", self.scheduler), ("guard", self.guard))
+        }
         return {"job": to_bytes(of_job), "ranks": {str(self._ranks.rank): to_bytes(of_rank)}}
 
     def _commit(self, path: Path, step: int, samples: int) -> None:
@@ -254,6 +259,8 @@ class Checkpointer:
         of_job = from_bytes(state["job"])
         if self.scheduler is not None and of_job["scheduler"] is not None:
             self.scheduler.load_state_dict(of_job["scheduler"])
+        if self.guard is not None and of_job.get("guard") is not None:  # older checkpoints have none
+            self.guard.load_state_dict(of_job["guard"])
         self._restore_rank(from_bytes(state["ranks"][rank]) if known else None, manifest)
 
     def _restore_rank(self, saved: dict[str, Any] | None, manifest: Manifest) -> None:

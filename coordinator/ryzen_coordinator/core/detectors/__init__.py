@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ryzen_coordinator.core.detectors import desync, exits, node_loss, stall
+from ryzen_coordinator.core.detectors import corruption, desync, divergence, exits, node_loss, stall
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.state import Cluster, Job, Member
 
@@ -19,6 +19,8 @@ DETECTORS: tuple[tuple[str, Detector], ...] = (
     ("exits", exits.find),
     ("stall", stall.find),
     ("desync", desync.find),
+    ("corruption", corruption.find),
+    ("divergence", divergence.find),
     ("node_loss", node_loss.find),
 )
 

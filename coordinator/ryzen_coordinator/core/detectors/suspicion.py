@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["exit", "node_loss", "network", "hang", "desync"]
+Kind: TypeAlias = Literal["exit", "node_loss", "network", "hang", "desync", "divergence", "corruption"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Training(_Group):
     weight_decay: float = Field(default=0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    replica_check_every: int = Field(default=20, ge=0, description="Steps between two checks; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     report_every: PositiveInt = Field(default=10, description="Steps between two lines of progress.")
     checkpoint: Checkpoint

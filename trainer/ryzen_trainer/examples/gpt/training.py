@@ -24,10 +24,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ryzen_trainer
 from ryzen_trainer.checkpoint import Checkpointer
+from ryzen_trainer.corruption import ReplicaCheck
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
+from ryzen_trainer.guard import GradientGuard
 from ryzen_trainer.settling import settle
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Parts:
     division: Division
     batches: Iterator[tuple[Tensor, Tensor]]
     checkpointer: Checkpointer
+    guard: GradientGuard
+    replicas: ReplicaCheck
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
 
@@ -92,8 +96,9 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
+    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip)
     checkpointer = Checkpointer(
-        training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader,
+        training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader, guard=guard,
         global_batch=training.global_batch, keep_last=training.checkpoint.keep_last,
         committed=run.checkpoint_committed,
     )  # fmt: skip
@@ -102,8 +107,11 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     if config.distributed.strategy == "ddp":
         inputs, targets = (each.to(device) for each in windows[0])
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
+    replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
-    parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer)
+    parts = Parts(
+        config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas
+    )
     return parts, start
 
 
@@ -136,14 +144,15 @@ def _step(parts: Parts, step: int) -> None:
     run, training = parts.run, parts.config.training
     loss = _gradients(parts)
     with run.section("optimizer"):
-        norm = nn.utils.clip_grad_norm_(parts.model.parameters(), training.gradient_clip)
-        parts.optimizer.step()
+        parts.guard.step()
         parts.scheduler.step()
         parts.optimizer.zero_grad(set_to_none=True)
+    with run.section("check"):
+        parts.replicas.step()
     done = step + 1
     spoken = done % training.report_every == 0
     if spoken or parts.device.type == "cpu":  # on a GPU to read a figure is to wait for it
-        parts.figures = float(loss), float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        parts.figures = float(loss), parts.guard.norm
     local = training.global_batch // parts.division.world_size
     run.report(
         loss=parts.figures[0], grad_norm=parts.figures[1], learning_rate=parts.scheduler.get_last_lr()[0],
