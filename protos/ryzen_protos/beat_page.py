@@ -9,7 +9,8 @@ the process: what a killed rank did last stays readable.
     4096    1024   progress: two slots of one record each, written in turn
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
-    7680     512   device: what the rank computes on, written once when that is known; zeros in older pages
+    7680     256   device: what the rank computes on, written once when that is known; zeros in older pages
+    7936     256   measures: FLOPs of a token and of a step, peak of the device, where the script says so; else zeros
     8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
 
@@ -42,6 +43,7 @@ from ryzen_protos.beat_records import (
     Event,
     Failure,
     Header,
+    Measures,
     Progress,
     RareEvent,
     StepMark,
@@ -59,6 +61,7 @@ __all__ = [
     "Event",
     "Failure",
     "Header",
+    "Measures",
     "Progress",
     "RareEvent",
     "StepMark",
@@ -71,7 +74,8 @@ __all__ = [
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
 _NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
-_DEVICE_AT, _DEVICE_BYTES = 7680, 512
+_DEVICE_AT, _DEVICE_BYTES = 7680, 256
+_MEASURES_AT = 7936
 _STEPS_AT, _STEP_BYTES, STEPS = 8192, 92, 256
 _EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
 RING_SECTIONS = 8
@@ -82,10 +86,13 @@ _SEQUENCE = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<QQQHHQQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
 _DEVICE = struct.Struct("<H96sH32s")
+_MEASURES = struct.Struct("<4d")
 _NEVER = bytes(8)
 """A failure without a time was never written: no need to add up its hundreds of bytes at each look."""
 
 _STEP = struct.Struct("<QQQQQd8fQ")
+_STEP_COUNTS = struct.Struct("<" + f"{_STEP.size - _SEQUENCE.size}xQ{_CRC.size}x" * STEPS)
+"""Of the whole ring: the newest records are found before any is checked."""
 _EVENT = struct.Struct("<QQQHH")
 _EVENT_SEQUENCES = struct.Struct("<" + f"Q{_EVENT_BYTES - _SEQUENCE.size}x" * EVENTS)
 """Of the whole ring at once: a look finds it without news nearly always."""
@@ -166,6 +173,11 @@ class BeatWriter:
         raw = _DEVICE.pack(len(name), name, len(address), address)
         self._map[_DEVICE_AT : _DEVICE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
 
+    def measures(self, measures: Measures) -> None:
+        """Enter what a step is worth and what the device could do."""
+        raw = _MEASURES.pack(*measures)
+        self._map[_MEASURES_AT : _MEASURES_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
+
     def step_done(
         self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
         sections: list[float],
@@ -243,6 +255,13 @@ class BeatReader:
             return self.header.device, ""
         return _text(values[1][: values[0]]), _text(values[3][: values[2]])
 
+    def measures(self) -> Measures | None:
+        """What a step is worth and what the device could do; None where the script has not said it."""
+        values = _checked(_MEASURES, self._read(_MEASURES_AT, _MEASURES.size + _CRC.size))
+        if values is None or not all(0 <= each < math.inf for each in values):
+            return None
+        return Measures(*values) if any(values) else None
+
     def section_names(self) -> list[str]:
         """By index, as far as the table is filled."""
         names: list[str] = []
@@ -253,9 +272,13 @@ class BeatReader:
             names.append(name)
         return names
 
-    def steps(self) -> Iterator[StepRecord]:
-        """The finished steps that the ring still holds, oldest first."""
-        for values in sorted(self._ring(_STEP, _STEPS_AT, STEPS, _STEP_BYTES), key=lambda each: int(each[-1])):
+    def steps(self, last: int = STEPS) -> Iterator[StepRecord]:
+        """The finished steps that the ring still holds, oldest first; only the `last` ones of them."""
+        raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
+        counts = _STEP_COUNTS.unpack(raw)
+        newest = sorted(range(STEPS), key=counts.__getitem__)[-last:]
+        found = [_checked(_STEP, raw, place * _STEP_BYTES) for place in newest]
+        for values in [each for each in found if each is not None]:
             step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
             yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
 
@@ -317,11 +340,6 @@ class BeatReader:
             return os.pread(self._descriptor, length, at).ljust(length, b"\0")
         except OSError:
             return bytes(length)
-
-    def _ring(self, layout: struct.Struct, at: int, records: int, size: int) -> list[tuple[Any, ...]]:
-        raw = self._read(at, records * size)
-        found = (_checked(layout, raw, index * size) for index in range(records))
-        return [values for values in found if values is not None]
 
     def _section(self, index: int) -> str | None:
         if index not in self._names and index < NAMES:

@@ -56,6 +56,20 @@ class Progress(NamedTuple):  # a tuple is made in a tenth of the time, and the a
     flops: float | None
 
 
+class Measures(NamedTuple):
+    """What the script says of its work and its device; 0 for what it does not say.
+
+    `flops_per_token`, `flops_per_step`: of this rank, by the model (MFU); a step is worth its tokens' and its own.
+    `hardware_factor`: FLOPs computed for each of the model's (HFU); more than 1 where activations are recomputed.
+    `peak_flops`: a second, of this rank's device.
+    """
+
+    flops_per_token: float = 0.0
+    flops_per_step: float = 0.0
+    hardware_factor: float = 1.0
+    peak_flops: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An uncaught exception, stamped before the interpreter finalises (which takes a torch process a second)."""

@@ -29,6 +29,9 @@ from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.settling import settle
+from ryzen_trainer.throughput import of_transformer
+from ryzen_trainer.throughput.counting import multiplied_parameters
+from ryzen_trainer.throughput.device import peak_of
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +87,9 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
-    model = _wrapped(Gpt(config.model).to(device), config, device)
+    plain = Gpt(config.model).to(device)
+    _tell_worth(run, plain, config, device)
+    model = _wrapped(plain, config, device)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
@@ -105,6 +110,22 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     start = _resume(checkpointer, batches, division)
     parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer)
     return parts, start
+
+
+def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
+    """What a token costs and what the device could do, for MFU."""
+    if not run.attached:
+        return
+    shape = config.model
+    flops = of_transformer(
+        parameters=multiplied_parameters(model, tied=[model.tokens.weight]),
+        layers=shape.layers,
+        heads=shape.heads,
+        head_width=shape.width // shape.heads,
+        sequence_length=shape.sequence_length,
+    )
+    precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
+    run.measures(flops_per_token=flops.model, peak_flops=peak_of(device, precision))
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
