@@ -26,7 +26,7 @@ from ryzen_coordinator.core.events import (
     RankSeen,
     Shape,
 )
-from ryzen_coordinator.server import convert_health
+from ryzen_coordinator.server import convert_health, convert_pace
 from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -130,6 +130,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
         stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
         groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
+        pace=convert_pace.pace(message.pace, _line) if message.HasField("pace") else None,
     )
 
 
