@@ -31,6 +31,7 @@ class RankSteps(NamedTuple):
     measures: Measures
     steps: Sequence[StepRecord]
     sections: Sequence[str]
+    sums: Sequence[tuple[int, int]] = ()
 
 
 class PaceNews:
@@ -68,7 +69,7 @@ def steps_of(rank: int, progress: Progress, reader: BeatReader) -> RankSteps:
     """What the page says now."""
     last = min(progress.steps_done - 1, WINDOW_STEPS)
     steps = [each for each in reader.steps(last) if 0 < each.duration_ns < _STEP_S_MAX * 1e9] if last > 0 else []
-    return RankSteps(rank, progress, reader.measures() or Measures(), steps, reader.section_names())
+    return RankSteps(rank, progress, reader.measures() or Measures(), steps, reader.section_names(), reader.sums())
 
 
 def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
@@ -79,12 +80,15 @@ def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
     factors = [rank.measures.hardware_factor for rank in ranks]
     peaks = [rank.measures.peak_flops for rank in ranks]
     sections = _sections(ranks)
+    talks = [sum_share(rank.steps, rank.sums) for rank in ranks]
+    lasted = sorted((ended - began) / 1e9 for rank in ranks for began, ended in rank.sums)
     rates = [rank.progress.learning_rate for rank in ranks if rank.progress.learning_rate is not None]
+    step_s = sum(s / len(rank.steps) for rank, s in zip(ranks, seconds, strict=True)) / len(ranks)
     return node_pb2.Pace(
         generation=generation,
         ranks=[rank.rank for rank in ranks],
         steps=max(len(rank.steps) for rank in ranks),
-        step_s=sum(s / len(rank.steps) for rank, s in zip(ranks, seconds, strict=True)) / len(ranks),
+        step_s=step_s,
         tokens_per_s=sum(count / s for count, s in zip(tokens, seconds, strict=True)),
         samples_per_s=sum(_samples(rank, count) / s for rank, count, s in zip(ranks, tokens, seconds, strict=True)),
         flops_per_s=sum(flops),
@@ -92,9 +96,27 @@ def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
         peak_flops=sum(peaks) if all(peaks) else 0.0,
         sections=list(sections),
         section_s=list(sections.values()),
+        communication_s=step_s * sum(talks) / len(talks),
+        all_reduce_p50_s=lasted[len(lasted) // 2] if lasted else 0.0,
+        all_reduce_p99_s=lasted[len(lasted) * 99 // 100] if lasted else 0.0,
         loss=[_loss(rank.progress.loss) for rank in ranks],
         learning_rate=rates[0] if rates and math.isfinite(rates[0]) else None,
     )
+
+
+def sum_share(steps: Sequence[StepRecord], sums: Sequence[tuple[int, int]]) -> float:
+    """Share of the window's time with at least one gradient sum under way, as far back as the ring of sums goes."""
+    if not steps or not sums:
+        return 0.0
+    begin = max(steps[0].started_ns, min(began for began, _ in sums))
+    end = steps[-1].started_ns + steps[-1].duration_ns
+    under_way, until = 0, begin
+    for began, ended in sorted(sums):
+        began, ended = max(began, until), min(ended, end)
+        if ended > began:
+            under_way += ended - began
+            until = ended
+    return under_way / (end - begin) if end > begin else 0.0
 
 
 def _loss(loss: float | None) -> float:

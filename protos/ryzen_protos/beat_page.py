@@ -13,6 +13,7 @@ the process: what a killed rank did last stays readable.
     7936     256   measures: FLOPs of a token and of a step, peak of the device, where the script says so; else zeros
     8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
+    32768   4096   sums: a ring of the last 128 gradient sums over the ranks; `beat_sums`
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
 whole record always stands: a reader takes the valid slot with the higher sequence number and never waits,
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_file
+from ryzen_protos import beat_file, beat_sums
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
     BeatPageError,
@@ -48,6 +49,8 @@ from ryzen_protos.beat_records import (
     RareEvent,
     StepMark,
     StepRecord,
+    finite_or_none,
+    printable,
     process_start_ticks,
 )
 
@@ -113,7 +116,7 @@ class BeatWriter:
         self._sequence = 0
         self._names: dict[str, int] = {}
         self._steps = 0
-        self._events = 0
+        self._events = self._sums = 0
         self.section_index("")
 
     def section_index(self, name: str) -> int:
@@ -189,6 +192,11 @@ class BeatWriter:
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
         self._steps += 1
 
+    def sum_done(self, started_ns: int, ended_ns: int) -> None:
+        """Enter a sum of gradients over the ranks in its ring. One thread at a time, not only the loop's."""
+        self._sums += 1
+        beat_sums.write(self._map, self._sums, started_ns, ended_ns)
+
     def event(self, kind: Event, step: int) -> None:
         """Enter a rare event in its ring."""
         self._events += 1
@@ -242,7 +250,7 @@ class BeatReader:
         if raw.startswith(_NEVER) or (values := _checked(_FAILURE, raw)) is None:
             return None
         at_ns, kind_len, kind, text_len, text = values
-        return Failure(at_ns, _text(kind[:kind_len]), _text(text[:text_len]))
+        return Failure(at_ns, printable(kind[:kind_len]), printable(text[:text_len]))
 
     def device(self) -> tuple[str, str]:
         """UUID and PCI address of the GPU that the rank computes on, as far as they are known: else "" each.
@@ -253,7 +261,7 @@ class BeatReader:
         values = _checked(_DEVICE, raw)
         if values is None or not (values[0] or values[2]):
             return self.header.device, ""
-        return _text(values[1][: values[0]]), _text(values[3][: values[2]])
+        return printable(values[1][: values[0]]), printable(values[3][: values[2]])
 
     def measures(self) -> Measures | None:
         """What a step is worth and what the device could do; None where the script has not said it."""
@@ -322,6 +330,10 @@ class BeatReader:
         names = ((self._section(index), each) for index, each in enumerate(seconds))
         return {name: each for name, each in names if name is not None and each > 0 and math.isfinite(each)}
 
+    def sums(self) -> list[tuple[int, int]]:
+        """When the newest sums of gradients began and ended, oldest first."""
+        return beat_sums.read(self._read(beat_sums.AT, beat_sums.BYTES))
+
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
@@ -346,7 +358,7 @@ class BeatReader:
             raw = self._read(_NAMES_AT + index * _NAME_BYTES, _NAME_BYTES)
             if _CRC.unpack_from(raw)[0] != crc32(raw[4:]):
                 return None
-            self._names[index] = _text(raw[4:].rstrip(b"\0"))
+            self._names[index] = printable(raw[4:].rstrip(b"\0"))
         return self._names.get(index)
 
     def _newest_slot(self, raw: bytes) -> tuple[Any, ...] | None:
@@ -383,14 +395,3 @@ def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] 
     if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
         return None
     return layout.unpack_from(raw, at)
-
-
-def _text(raw: bytes) -> str:
-    """Untrusted bytes as one printable line."""
-    text = raw.decode(errors="replace")
-    return "".join(each if each.isprintable() else " " for each in text).strip()
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """For messages and JSON, which have no NaN."""
-    return value if value is not None and math.isfinite(value) else None

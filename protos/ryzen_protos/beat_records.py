@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -117,3 +118,14 @@ def process_start_ticks(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"no process {pid}") from error
     return int(text.rpartition(")")[2].split()[19])
+
+
+def printable(raw: bytes) -> str:
+    """Untrusted bytes as one printable line."""
+    text = raw.decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """For messages and JSON, which have no NaN."""
+    return value if value is not None and math.isfinite(value) else None

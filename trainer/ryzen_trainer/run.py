@@ -200,6 +200,11 @@ class Run:
         with contextlib.suppress(AttributeError, *_NOT_STORABLE):
             self._page.device(uuid, pci)
 
+    def sum_done(self, started_ns: int, ended_ns: int) -> None:
+        """A sum of gradients over the ranks is done; `ryzen_trainer.communication` says it. Times: CLOCK_MONOTONIC."""
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.sum_done(started_ns, ended_ns)
+
     def checkpoint_committed(self, step: int) -> None:
         """The checkpoint of `step` is whole on disk; a restart would resume from it."""
         with contextlib.suppress(*_NOT_STORABLE):
@@ -338,6 +343,8 @@ class DetachedRun(Run):
     def measures(self, **figures: object) -> None: ...
 
     def computes_on(self, uuid: str, pci: str = "") -> None: ...
+
+    def sum_done(self, started_ns: int, ended_ns: int) -> None: ...
 
     def checkpoint_committed(self, step: int) -> None: ...
 

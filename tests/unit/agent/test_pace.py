@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_agent.pace import WINDOW_STEPS, RankSteps, steps_of, together
+from ryzen_agent.pace import WINDOW_STEPS, RankSteps, steps_of, sum_share, together
 from ryzen_agent.status import lines
 from ryzen_protos.beat_page import BeatReader, BeatWriter, Header, Measures
 from ryzen_protos.v1 import local_pb2, node_pb2
@@ -107,6 +107,25 @@ def test_a_person_reads_speed_mfu_and_where_the_time_goes(tmp_path: Path) -> Non
     text = said(together(1, [rank(tmp_path, 0), rank(tmp_path, 1)]))
     for words in ("step 0.5 s", "4000 tokens/s", "16.0 samples/s", "MFU 50.0%", "HFU 66.7%", "data 10%", "forward 85%"):
         assert words in text
+
+
+def test_sums_that_overlap_count_once_and_only_within_the_window(tmp_path: Path) -> None:
+    steps = rank(tmp_path).steps  # step n began at n seconds and lasted half a second; the window is of 1 to 9.5 s
+    second = 1_000_000_000
+    inside = [(2 * second, 3 * second), (int(2.5 * second), 4 * second), (6 * second, 7 * second)]
+    assert sum_share(steps, inside) == pytest.approx(3 / 7.5), "from the oldest sum on: the ring may hold no more"
+    assert sum_share(steps, [(0, second), *inside]) == pytest.approx(3 / 8.5)
+    assert sum_share(steps, [(2 * second, 99 * second)]) == pytest.approx(1)
+    assert sum_share(steps, []) == 0
+    assert sum_share([], inside) == 0
+
+
+def test_sums_are_told_with_their_share_and_how_long_one_takes(tmp_path: Path) -> None:
+    sums = [(n * S, n * S + S // 4) for n in range(1, 10)]
+    pace = together(1, [rank(tmp_path)._replace(sums=sums)])
+    assert pace.communication_s / pace.step_s == pytest.approx(9 * 0.25 / 8.5)
+    assert (pace.all_reduce_p50_s, pace.all_reduce_p99_s) == (0.25, 0.25)
+    assert "communication 26%" in said(pace)
 
 
 def said(pace: node_pb2.Pace) -> str:

@@ -220,7 +220,7 @@ def test_a_file_that_is_no_beat_page_says_so(path: Path) -> None:
     with pytest.raises(BeatPageError, match="no beat page"):
         BeatReader(path)
     path.write_bytes(b"")
-    with pytest.raises(BeatPageError, match="0 bytes, a beat page is a file of 32768"):
+    with pytest.raises(BeatPageError, match="0 bytes, a beat page is a file of 36864"):
         BeatReader(path)
 
 
@@ -229,7 +229,7 @@ def test_a_page_of_another_version_names_both(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8] = 9
     path.write_bytes(content)
-    with pytest.raises(BeatPageError, match="version 9, this agent reads 2"):
+    with pytest.raises(BeatPageError, match="version 9, this agent reads 3"):
         BeatReader(path)
 
 

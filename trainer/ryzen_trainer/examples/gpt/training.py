@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import ryzen_trainer
+from ryzen_trainer import communication
 from ryzen_trainer.checkpoint import Checkpointer
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.config import Config, Training
@@ -90,6 +91,7 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     plain = Gpt(config.model).to(device)
     _tell_worth(run, plain, config, device)
     model = _wrapped(plain, config, device)
+    communication.measure(model, run)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
