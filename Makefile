@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := protos agent coordinator trainer lab tests scripts
 
-.PHONY: help setup demo test test-all check stubs bench clean
+.PHONY: help setup demo test test-all check stubs bench bench-peers clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -39,5 +39,9 @@ stubs: setup  ## compile the protocol buffers (pinned grpcio-tools, see scripts/
 bench: setup  ## measure; writes docs/benchmarks.md
 	$(BIN)/ryzen-lab bench
 
+bench-peers: setup  ## the same faults under other tools: installs them into .peers (1 GB each), takes over an hour
+	-$(BIN)/ryzen-lab install-peers torchrun nvrx torchft dlrover
+	$(BIN)/ryzen-lab bench --peers torchrun,nvrx,torchft,dlrover --faults kill,stop,node-kill --repeat 5 --json peers.json
+
 clean:  ## remove what setup and the tests made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import psutil
 
 from ryzen_agent.health.collectors.kernel_log import KernelLog
+from ryzen_agent.health.kernel_log.bursts import WINDOW_S
 from ryzen_agent.health.model import Event
 from ryzen_agent.health.settings import HealthSettings
 
@@ -143,6 +144,7 @@ def _alone() -> tuple[list[float], float]:
         while len(reader.told) < SINGLE_LINES:
             time.sleep(0.01)
         told = {event.pid: at_s for at_s, event in reader.told if event.count == 1}
+        time.sleep(2 * WINDOW_S)  # until no burst is open
         before_s = reader.cpu_s
         time.sleep(SILENCE_S)
         share = (reader.cpu_s - before_s) / SILENCE_S
@@ -179,7 +181,7 @@ def _flood(kind: str, where: str, seconds: float, lines_per_s: int) -> Flood:
             os.write(out.fileno(), _xid("0000:03:00", 1, "end"))
         read_s = next(_until_end(reader)) - begin_s
         cpu_s = reader.cpu_s - cpu_s
-        while time.monotonic() < begin_s + read_s + 6:  # for the last window's counts
+        while time.monotonic() < begin_s + read_s + WINDOW_S + 1:  # for the last window's counts
             time.sleep(0.1)
         reader.end()
     events = [event for _, event in reader.told]

@@ -23,6 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from ryzen_agent import desire, executor, pace, report
 from ryzen_agent.decision import decide
 from ryzen_agent.door import Door
+from ryzen_agent.health import telling
+from ryzen_agent.health.settings import HealthSettings
+from ryzen_agent.health.watch import HealthWatch
 from ryzen_agent.job import Hooks, Job
 from ryzen_agent.jobs import Jobs
 from ryzen_agent.local_server import HandlerLink
@@ -53,8 +56,9 @@ class Agent:
 
     def __init__(
         self, identity: node_pb2.NodeHello, served: Own | EveryUsers, coordinator: str, token: str | None,
-        scan_interval_s: float = 0.125, spool_bytes: int = 4 << 20,
+        scan_interval_s: float = 0.125, spool_bytes: int = 4 << 20, health: HealthSettings | None = None,
     ) -> None:  # fmt: skip
+        """`health`: None for no collectors. Raises SettingsError."""
         self.identity = identity
         self._served = served
         self._loop = asyncio.get_running_loop()
@@ -65,8 +69,8 @@ class Agent:
         self._jobs = Jobs(served.state_folder, self._loop, Hooks(self._changed, self._spool.add))
         self._upstream = Upstream(coordinator, token, self)
         self._prober = Prober(self._loop, self._upstream.dirty)
-        self._stacks = report.StackNews()
-        self._gaps = report.GapNews()
+        self._health = HealthWatch(health, self._jobs, self._spool.add_health, self._upstream.dirty)
+        self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
         self._pace = pace.PaceNews()
         self._doors: dict[int, Door] = {}
         self._checking: asyncio.Task[None] | None = None
@@ -90,6 +94,7 @@ class Agent:
         await self._open_doors()
         self._tick()
         self._spool.add("agent_start", "", {"session": self.identity.session, "version": self.identity.version})
+        self._health.start()
         await self._meet_again(awaited)
         await self._upstream.run()
 
@@ -120,6 +125,7 @@ class Agent:
             wake.cancel()
         await self._upstream.leave(reason, FAREWELL_S)
         await self._prober.close()
+        await self._health.close()
         for door in list(self._doors.values()):
             await door.close()
         for job in self._jobs:
@@ -160,6 +166,7 @@ class Agent:
         for door in self._doors.values():
             self._jobs.find_by_pages(door.place)
         self._jobs.forget_gone(now_s, self._desire.connected_since_s)
+        self._health.look(now_s)
         self._probe(now_s)
         if self.leave_when_idle and not self._jobs.any_lives(now_s):
             self.idle.set()
@@ -189,7 +196,9 @@ class Agent:
         """Bring about what is desired of this job, as far as it can be now."""
         goal = self._desire.goal(job)
         decision = decide(job.facts(now_s, self._upstream.connected), goal, now_s)
-        for rank in executor.kill(job, decision.kills):
+        hit = executor.kill(job, decision.kills)
+        self._health.killed(hit)
+        for rank in hit:
             fields = {"rank": str(rank.identity.rank), "pid": str(rank.pid), "reason": decision.kills[rank.pid]}
             self._spool.add("kill", job.run_id, fields)
         self._order(job)
@@ -251,7 +260,8 @@ class Agent:
         events = self._spool.pending(after=0 if first else self._event_sent)
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
-            self._stacks, self._gaps, self._pace = report.StackNews(), report.GapNews(), pace.PaceNews()
+            self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
+            self._pace = pace.PaceNews()
         stacks = self._stacks.take(self._jobs, self._desire.inquiry)
         gaps = self._gaps.take(self._jobs, now_s)
         paces = self._pace.take(self._jobs, now_s)
@@ -263,6 +273,7 @@ class Agent:
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
             applied_version=self._desire.version,
+            conditions=self._conditions.take(self._health.conditions(now_s), now_s),
         )
 
     def desired(self, state: node_pb2.DesiredState) -> None:
@@ -304,6 +315,7 @@ class Agent:
         now_s = time.monotonic()
         jobs = [job for job in self._jobs if place.uid in (job.uid, os.getuid())]
         degraded = [self._spool.error] if self._spool.error else []
+        degraded += self._health.complaints()
         degraded += [f"job {job.run_id}: {each}" for job in jobs for each in job.complaints()]
         return local_pb2.LocalStatus(
             identity=self.identity,
@@ -321,4 +333,5 @@ class Agent:
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,
             degraded=degraded,
+            conditions=telling.of_jobs(self._health.conditions(now_s), {job.run_id for job in jobs}),
         )

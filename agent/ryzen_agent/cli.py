@@ -10,7 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from ryzen_agent.settings import AgentSettings
 
 USAGE_EXIT_CODE = 2
 
@@ -44,6 +47,8 @@ def main() -> None:
         _status(arguments[1:])
     elif command == "scan-kmsg":
         _scan_kmsg(arguments[1:])
+    elif command == "worker-environment":  # the supervisor asks
+        _worker_environment(arguments[1:])
     elif command and not command.startswith("-"):
         sys.stderr.write(f"ryzen-agent: unknown command {command!r}: run, status, scan-kmsg, or options alone\n")
         raise SystemExit(USAGE_EXIT_CODE)
@@ -53,6 +58,21 @@ def main() -> None:
 
 def _serve(arguments: Sequence[str]) -> None:
     from ryzen_agent import service
+
+    settings, supervisor_pid = _settings(arguments)
+    raise SystemExit(service.serve(settings, supervisor_pid))
+
+
+def _worker_environment(arguments: Sequence[str]) -> None:
+    import json
+
+    from ryzen_agent.warm import environment
+
+    sys.stdout.write(json.dumps(environment(_settings(arguments)[0])) + "\n")
+
+
+def _settings(arguments: Sequence[str]) -> tuple[AgentSettings, int | None]:
+    """The agent's options, and the pid of its supervisor. One line and exit code 2 where they are wrong."""
     from ryzen_agent.settings import AgentSettings
     from ryzen_protos import __version__
     from ryzen_protos.settings import SettingsError, fail, load
@@ -67,16 +87,15 @@ def _serve(arguments: Sequence[str]) -> None:
     config, supervisor_pid = flags.pop("config"), flags.pop("supervisor_pid")
     flags["labels"] = _labels(flags.pop("labels"))
     try:
-        settings = load(AgentSettings, flags, config)
+        return load(AgentSettings, flags, config), supervisor_pid
     except SettingsError as error:
         fail(str(error))
-    raise SystemExit(service.serve(settings, supervisor_pid))
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, description: str, switch: bool) -> None:
     flag = f"--{name.replace('_', '-')}"
     if switch:
-        parser.add_argument(flag, dest=name, action="store_true", default=None, help=description)
+        parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=description)
     elif name == "labels":
         parser.add_argument("--label", flag, dest=name, action="append", metavar="KEY=VALUE", help=description)
     else:

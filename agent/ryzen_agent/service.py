@@ -34,7 +34,7 @@ def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
     logs.set_up(settings.json_logs)
     try:
         return uvloop.run(_serve(settings, served, token, supervisor_pid))
-    except (run_dir.RunDirError, AgentError) as error:
+    except (SettingsError, run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
     finally:
         os.close(lock)
@@ -44,7 +44,8 @@ async def _serve(
     settings: AgentSettings, served: places.Own | places.EveryUsers, token: str | None, supervisor_pid: int | None
 ) -> int:
     hello = identity.hello(settings)
-    agent = Agent(hello, served, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes)
+    health = settings.health_settings(served.state_folder)
+    agent = Agent(hello, served, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes, health)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from ryzen_agent.health.settings import HealthSettings
 from ryzen_protos import run_dir as run_directory
 from ryzen_protos.settings import Settings, SettingsError
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class AgentSettings(Settings):
@@ -51,6 +55,70 @@ class AgentSettings(Settings):
         le=1 << 30,
         description="of events kept while cut off from the coordinator; lower forgets older ones sooner",
     )
+
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="for `run`: modules that are imported before ranks are forked, beside torch: name,name",
+    )
+    warm: Literal["fork", "context"] = Field(
+        default="fork",
+        description="for `run`: `context` keeps a process beside each rank that has its GPU's context already",
+    )
+    health: bool = Field(default=True, description="watch the kernel log, the GPUs and the host")
+    health_without: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="collectors that do not run: name,name; the status names those that do not work"
+    )
+    kmsg_path: Path = Field(
+        default=Path("/dev/kmsg"), description="kernel log: the device, or a file or FIFO of its lines"
+    )
+    expected_gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        default=None, description="GPUs that this node should have (default: as many as its PCI bus shows)"
+    )
+    gpu_interval_s: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600.0,
+        description="between two looks at the GPUs; lower costs CPU and wakes idle GPUs, higher sees heat later",
+    )
+    power_cap_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None,
+        description="of the default power limit, to which that of a throttling GPU is lowered (default: never)",
+    )
+    infiniband_exclude: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="ports that are not looked at: mlx5_3,mlx5_4"
+    )
+    checkpoint_folder: Path | None = Field(
+        default=None, description="where space is watched and a small write is tried (default: nowhere)"
+    )
+
+    def health_settings(self, state_folder: Path) -> HealthSettings | None:
+        """For the collectors; None where none is to run."""
+        if not self.health:
+            return None
+        return HealthSettings(
+            kmsg_path=self.kmsg_path,
+            state_folder=state_folder,
+            expected_gpus=self.expected_gpus,
+            gpu_interval_s=self.gpu_interval_s,
+            infiniband_exclude=self.infiniband_exclude,
+            checkpoint_folder=self.checkpoint_folder,
+            power_cap_share=self.power_cap_share,
+            without=self.health_without,
+        )
+
+    @field_validator("health_without", "infiniband_exclude", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return tuple(each for each in value.split(",") if each) if isinstance(value, str) else value
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _modules(cls, value: object) -> object:
+        names = [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+        wrong = [each for each in names if not _MODULE.fullmatch(str(each))] if isinstance(names, list) else []
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not allowed: names of modules with commas between are expected")
+        return names
 
     @field_validator("node")
     @classmethod

@@ -62,11 +62,19 @@ def lines(status: local_pb2.LocalStatus) -> Iterator[str]:
         yield f"{status.spooled_events} events wait for the coordinator"
     for text in status.degraded:
         yield f"degraded: {text}"
+    for condition in status.conditions:
+        yield _condition_line(condition)
     if not status.jobs:
         yield "no job on this node"
     desired = {(job.run_id, job.user): job for job in status.desired.jobs}
     for job in status.jobs:
         yield from _job_lines(job, desired.get((job.run_id, job.user)))
+
+
+def _condition_line(condition: node_pb2.HealthCondition) -> str:
+    device = f" {condition.device}" if condition.device else ""
+    whose = f" (ranks {', '.join(map(str, condition.ranks))})" if condition.ranks else ""
+    return f"{condition.severity}: {condition.name}{device}{whose}, for {condition.age_s:.0f} s: {condition.message}"
 
 
 def _job_lines(job: node_pb2.ObservedJob, desired: node_pb2.DesiredJob | None) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """`ryzen-agent run [agent options] -- torchrun ...`: the agent and torchrun as two children.
 
-The supervisor stays tiny: no gRPC, no event loop, one option of its own (`--cold`); the agent checks the others. If the
-agent dies it is started again and takes over what runs; torchrun never notices. The supervisor ends with
-torchrun's exit code. Should the supervisor itself be killed, torchrun goes on, and the agent leaves once
-nothing is left for it to watch.
+The supervisor stays tiny: no gRPC, no event loop, one option of its own (`--cold`); the agent reads the others, those
+for the worker too (warm.py). If the agent dies it is started again and takes over what runs; torchrun never notices.
+The supervisor ends with torchrun's exit code. Should the supervisor itself be killed, torchrun goes on, and the agent
+leaves once nothing is left for it to watch.
 
 torchrun is reaped last: as long as it is a zombie the agent can read its exit code.
 """
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         if not cold and _value(command, "--standalone") is None:
             command = warm.with_worker(command, torchrun_at(command))
         agent_options = [each for each in agent_options if each != COLD]
+        os.environ.update(warm.read_environment(agent_options))
         return Supervisor(agent_options, command).run()
+    except warm.OptionsError:
+        return USAGE_EXIT_CODE
     except (UsageError, OSError) as error:
         sys.stderr.write(f"ryzen-agent run: {error}\n")
         return USAGE_EXIT_CODE

@@ -1,4 +1,5 @@
-"""Whether `ryzen-agent run` lets torchrun start `ryzen-worker` in place of Python, and how that is written.
+"""Whether `ryzen-agent run` lets torchrun start `ryzen-worker` in place of Python, how that is written, and how the
+worker hears of options of the agent that are for it.
 
 Only where it is certain what the user's words mean: a script that ends in .py, or `-m MODULE`, run by torchrun itself.
 And only where a `ryzen-worker` of the same interpreter is there, for a rank must not find other packages.
@@ -6,10 +7,17 @@ And only where a `ryzen-worker` of the same interpreter is there, for a rank mus
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ryzen_agent.settings import AgentSettings
 
 PROGRAM = "ryzen-worker"
 MODULE = {"-m", "--module"}
@@ -21,6 +29,34 @@ _FROM_ENVIRONMENT = ("PET_NO_PYTHON", "PET_RUN_PATH", "PET_MODULE", "PET_STANDAL
 """torchrun reads its options from these, too."""
 
 _HEAD_BYTES = 1024
+
+
+_OPTIONS = ("--preload", "--warm", "--config")
+"""Options of the agent that may say something to the worker. What RYZEN_* says reaches it without our help."""
+
+
+class OptionsError(ValueError):
+    """The agent's options are wrong. It has said so."""
+
+
+def environment(settings: AgentSettings) -> dict[str, str]:
+    """What the worker reads of these (ryzen_trainer/worker/place.py and standby.py)."""
+    return {"RYZEN_PRELOAD": ",".join(settings.preload), "RYZEN_WARM": settings.warm}
+
+
+def read_environment(agent_options: Sequence[str]) -> dict[str, str]:
+    """The same, from options that are not parsed yet: in a process of its own, whose memory goes with it.
+
+    Raises OptionsError.
+    """
+    if not any(each.partition("=")[0] in _OPTIONS for each in agent_options):
+        return {}
+    command = [sys.executable, "-m", "ryzen_agent.cli", "worker-environment", *agent_options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise OptionsError
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
 
 
 def with_worker(command: Sequence[str], at: int) -> list[str]:

@@ -17,7 +17,20 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from ryzen_lab.bench import beat, coordinator, document, footprint, hang, spine
+from ryzen_lab.bench import (
+    beat,
+    coordinator,
+    document,
+    environments,
+    footprint,
+    hang,
+    peers,
+    race_plot,
+    race_table,
+    warm,
+)
+from ryzen_lab.bench.race import Race, command_line, in_words, parse_faults
+from ryzen_lab.bench.race import run as run_race
 from ryzen_lab.demo import demo as tell
 from ryzen_lab.errors import LabError, UsageError
 from ryzen_lab.settings import TrialSettings
@@ -42,6 +55,7 @@ def trial(
     fault: Annotated[str | None, typer.Option(help="Kind, or two with a comma (default none).")] = None,
     fault_rank: Annotated[str | None, typer.Option(help="Rank to strike, or two (default random).")] = None,
     fault_node: Annotated[str | None, typer.Option(help="Node to strike: node-1 or 1 (default random).")] = None,
+    xid: Annotated[str | None, typer.Option(help="Of the kind xid: 31, or 31,79 for two (default 79).")] = None,
     at_step: Annotated[int | None, typer.Option(help="Strike after this step (default random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run (default 100).")] = None,
     spares: Annotated[int | None, typer.Option(help="Nodes beyond --nodes (default 0).")] = None,
@@ -54,6 +68,7 @@ def trial(
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
     stall_floor_s: Annotated[float | None, typer.Option(help="The coordinator's RYZEN_STALL_FLOOR_S.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,
+    patience_s: Annotated[float | None, typer.Option(help="Cut off what has not recovered by then.")] = None,
     timeout_s: Annotated[float | None, typer.Option(help="Limit of the whole trial (default 300).")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many trials; OUT has one line of JSON for each.")] = 1,
     logs: Annotated[Path | None, typer.Option(help="Keep all logs in this folder.")] = None,
@@ -148,29 +163,64 @@ class Part(StrEnum):
 
     BEAT = "beat"
     AGENT = "agent"
-    SPINE = "spine"
+    PEERS = "peers"
     HANG = "hang"
     COORDINATOR = "coordinator"
+    WARM = "warm"
 
 
 @app.command()
 def bench(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure (default all).")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Trials of each row, deaths for the coordinator.")] = 3,
+    peers_: Annotated[str | None, typer.Option("--peers", help="Beside Ryzen (default torchrun).")] = None,
+    faults: Annotated[str | None, typer.Option(help="For the peers (default kill,stop,node-kill).")] = None,
+    patience_s: Annotated[float, typer.Option(min=1, help="For the peers: later is not recovered.")] = 100.0,
+    seed: Annotated[int, typer.Option(help="For the peers: of moments and victims.")] = 1,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="For the peers: every trial.")] = None,
     from_: Annotated[
-        list[Path] | None, typer.Option("--from", help="For hang: results of trials that were run already.")
+        list[Path] | None, typer.Option("--from", help="For hang and peers: results of trials that were run already.")
     ] = None,
     nodes: Annotated[int, typer.Option(min=2, help="Agents for the coordinator.")] = 2048,
     seconds: Annotated[float, typer.Option(min=1, help="Window for the coordinator.")] = 60.0,
     out: Annotated[Path, typer.Option(help="Document whose tables are made anew.")] = Path("docs/benchmarks.md"),
 ) -> None:
     """Measure what Ryzen costs and what it saves; writes the tables into docs/benchmarks.md."""
+    of_peers = peers_ is not None or faults is not None or json_ is not None
+    parts = parts or ([Part.PEERS] if of_peers else list(Part))
+    if of_peers and Part.PEERS not in parts:
+        fail(f"options --peers, --faults and --json are for the part {Part.PEERS.value!r}")
     try:
-        for part in parts or list(Part):
-            typer.echo(f"{_measured(part, Measuring(repeat, out, from_ or [], nodes, seconds))}\n")
+        race = Race(
+            peers.parse(peers_ if peers_ is not None else "torchrun"),
+            parse_faults(faults if faults is not None else "kill,stop,node-kill"),
+            repeat, patience_s, seed,
+        )  # fmt: skip
+        how = Measuring(repeat, out, from_ or [], nodes, seconds, race, json_)
+        for part in parts:
+            typer.echo(f"{_measured(part, how)}\n")
+    except UsageError as error:
+        fail(str(error))
     except LabError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+@app.command()
+def install_peers(
+    names: Annotated[list[str] | None, typer.Argument(help="Which (default all).")] = None,
+) -> None:
+    """Install the tools of `bench --peers` into environments of their own below .peers; exit 1 if one could not be."""
+    try:
+        chosen = peers.parse(",".join(names or peers.PEERS))
+    except UsageError as error:
+        fail(str(error))
+    failed = False
+    for peer in {peer.name: peer for peer, _variant in chosen}.values():
+        why = environments.install(peer, lambda line: typer.echo(line, err=True))
+        failed = failed or bool(why)
+        typer.echo(f"{peer.name}: {why or peer.missing() or 'ready'}")
+    raise typer.Exit(1 if failed else 0)
 
 
 @dataclass(frozen=True)
@@ -182,12 +232,14 @@ class Measuring:
     results: list[Path]
     nodes: int
     seconds: float
+    race: Race
+    json: Path | None
 
 
 def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
     options = {
-        Part.SPINE: f" --repeat {how.repeat}",
+        Part.WARM: f" --repeat {how.repeat}",
         Part.HANG: "".join(f" --from {each.name}" for each in how.results) or f" --repeat {how.repeat}",
         Part.COORDINATOR: f" --nodes {how.nodes} --seconds {how.seconds:.0f} --repeat {how.repeat}",
     }
@@ -197,13 +249,11 @@ def _measured(part: Part, how: Measuring) -> str:
         document.write(how.out, part.value, table)
         return table
 
-    def row_done(rows: list[dict[str, Any]]) -> None:
-        write(document.spine_table(rows, command))
-        typer.echo(f"done: {rows[-1]['name']}", err=True)
-
     if part is Part.BEAT:
         done = subprocess.run([sys.executable, "-m", beat.__name__], check=True, capture_output=True, text=True)
         return write(document.beat_table(json.loads(done.stdout), command))
+    if part is Part.WARM:
+        return write(warm.table(warm.measure_apart(how.repeat), command))
     if part is Part.AGENT:
         return write(document.footprint_table(_run(footprint.measure()), command))
     if part is Part.COORDINATOR:
@@ -211,7 +261,31 @@ def _measured(part: Part, how: Measuring) -> str:
     if part is Part.HANG:
         results = hang.read(how.results) if how.results else _run(hang.measure(how.repeat))
         return write(hang.table(results, command))
-    return write(document.spine_table(_run(spine.measure(how.repeat, row_done)), command))
+    return write(_raced(how))
+
+
+def _raced(how: Measuring) -> str:
+    """The race or the result of an earlier one: plot beside the document, and the table."""
+    keep = writer(how.json)
+
+    def told(result: dict[str, Any]) -> None:
+        keep(result)
+        typer.echo(in_words(result["trials"][-1]), err=True)
+
+    if how.results:
+        results = [race_table.read(each) for each in how.results]
+    else:
+        results = [_run(run_race(how.race, command_line(how.race, how.json), told))]
+        keep(results[0])
+    sections = []
+    for number, result in enumerate(results):
+        plot = how.out.with_name(race_plot.NAME if number == 0 else f"{number + 1}-{race_plot.NAME}")
+        try:
+            race_plot.write(result, plot)
+        except LabError as error:
+            typer.echo(str(error), err=True)
+        sections.append(race_table.document(result, plot.name if plot.exists() else None))
+    return "\n\n".join(sections)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

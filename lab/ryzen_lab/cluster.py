@@ -10,6 +10,7 @@ an abstract socket, which vanishes with the process.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import shutil
@@ -22,16 +23,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ryzen_lab import leftovers
+from ryzen_lab import leftovers, mock_nvml
 from ryzen_lab.errors import LabError, NeverHappened
+from ryzen_lab.launcher import Launcher
 from ryzen_lab.observer import Observer
-from ryzen_lab.record import Service
+from ryzen_lab.record import Rank, Service
 from ryzen_lab.relay import Relay
 
 RUN_ID = "lab"
 START_S_MAX = 60.0
 _JOURNAL = "coordinator.sqlite"
 _LOG_POLL_S = 0.02
+GPU_INTERVAL_S = 1.0
+"""Between two looks of an agent at its GPUs: a trial is too short for the default."""
 _HOOK = Path(__file__).parent / "hook"
 _LAUNCH = Path(__file__).parent / "launch.py"
 _PORTS = range(20000, 30000)
@@ -49,9 +53,12 @@ class Layout:
     spares: int = 0
     min_nodes: int | None = None
     rdzv: str = "ryzen"
-    bare: bool = False  # torchrun alone
+    bare: bool = False  # no coordinator, no agents
+    launcher: Launcher | None = None  # in torchrun's place; None: torchrun with `rdzv`
     cold: bool = False  # no rank is forked from a process that has imported torch
     steps: int = 0  # of the whole run, as far as the lab knows
+    driver: bool = False  # every node has a GPU a rank, of the mock driver
+    gpu_interval_s: float | None = GPU_INTERVAL_S  # None: the product's default
     relays: bool = False  # each agent reaches the coordinator by way of one, which can be cut
     environment: dict[str, str] = field(default_factory=dict)  # of the torchruns
     coordinator_environment: dict[str, str] = field(default_factory=dict)
@@ -69,10 +76,26 @@ class Node:
     agent: Service | None = None
     torchrun: Service | None = None
     relay: Relay | None = None
+    driver: mock_nvml.Faults | None = None
 
     @property
     def run_dir(self) -> Path:
         return self.folder / "run"
+
+    @property
+    def kernel_log(self) -> Path:
+        """What its agent reads in place of /dev/kmsg."""
+        return self.folder / "kernel.log"
+
+    @property
+    def driver_folder(self) -> Path:
+        """Where its agent looks for a GPU driver; mostly there is none."""
+        return self.folder / "driver"
+
+    def kernel_says(self, message: str) -> None:
+        """One record, as /dev/kmsg gives it: priority, number, microseconds since boot."""
+        with self.kernel_log.open("a") as log:
+            log.write(f"4,{log.tell()},{time.monotonic_ns() // 1000},-;{message}\n")
 
 
 class Cluster:
@@ -90,7 +113,9 @@ class Cluster:
         self.coordinator: Service | None = None
         self._popen: dict[int, subprocess.Popen[bytes]] = {}
         self._held: list[socket.socket] = []
-        self._endpoint = ""
+        self._port = 0
+        if layout.driver:
+            self._install_drivers()
 
     # ------------------------------------------------------------ start
 
@@ -112,15 +137,38 @@ class Cluster:
         command = [_program("ryzen-agent"), "--node-rank", str(node.index), "--node", node.name]
         coordinator = node.relay.address if node.relay is not None else self.address
         command += ["--coordinator", coordinator, "--run-dir", str(node.run_dir), "--address", "127.0.0.1"]
-        environment = {"RYZEN_RUN_DIR": str(node.run_dir)}
+        command += ["--kmsg-path", str(node.kernel_log)]
+        if self.layout.gpu_interval_s is not None:
+            command += ["--gpu-interval-s", str(self.layout.gpu_interval_s)]
+        node.kernel_log.touch()
+        libraries = [str(node.driver_folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+        environment = {"RYZEN_RUN_DIR": str(node.run_dir), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
         node.agent = self._spawn("agent", node.name, command, node.folder / "agent.log", environment)
 
+    async def start_master(self) -> None:
+        """The process of a foreign launcher that is on no node, where it has one; returns once its port is open."""
+        launcher = self._launcher(self.nodes[0])
+        if launcher is None or not launcher.master:
+            return
+        service = self._spawn("master", "", list(launcher.master), self.folder / "master.log", {})
+        await self.observer.until(
+            "the master to listen",
+            lambda: _is_open(self._port),
+            START_S_MAX,
+            lambda: "it has ended" if service.died_ns else "",
+        )
+
     def start_torchrun(self, node: Node) -> None:
+        """torchrun, or what the layout has in its place."""
         node.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        layout = self.layout
-        command = [_program("torchrun"), f"--nnodes={layout.min_nodes or layout.nodes}:{layout.nodes}"]
-        command += [f"--nproc-per-node={layout.ranks_per_node}", "--max-restarts=1000", "--monitor-interval=0.1"]
-        command += [f"--rdzv-backend={layout.rdzv}", f"--rdzv-id={RUN_ID}", *self._endpoint_options(node)]
+        layout, launcher = self.layout, self._launcher(node)
+        command = [_program(launcher.program if launcher else "torchrun")]
+        command += [f"--nnodes={layout.min_nodes or layout.nodes}:{layout.nodes}"]
+        command += [f"--nproc-per-node={layout.ranks_per_node}", "--max-restarts=1000"]
+        if launcher is None:
+            command += ["--monitor-interval=0.1", f"--rdzv-backend={layout.rdzv}", f"--rdzv-id={RUN_ID}"]
+        else:
+            command += [*launcher.rendezvous, *launcher.options, *launcher.wrapper]
         path = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             "RYZEN_RUN_DIR": str(node.run_dir),
@@ -129,6 +177,7 @@ class Cluster:
             "PYTHONPATH": os.pathsep.join(path),
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
+            **(launcher.environment if launcher else {}),
             **self.layout.environment,
         }
         if not layout.cold and not layout.bare:
@@ -204,6 +253,21 @@ class Cluster:
 
     # ------------------------------------------------------------ within
 
+    def _install_drivers(self) -> None:
+        """One compiled, a copy a node, since the library finds its readings beside itself."""
+        library = mock_nvml.build(self.folder / "driver")
+        for node in self.nodes:
+            node.driver_folder.mkdir(parents=True)
+            shutil.copy(library, node.driver_folder)
+            node.driver = mock_nvml.Faults(node.driver_folder)
+            node.driver.driver(count=self.layout.ranks_per_node, node=node.index)
+        self.observer.listeners.append(self._driver_hears)
+
+    def _driver_hears(self, kind: str, subject: object) -> None:
+        """A driver knows which process computes on which GPU: each rank on that of its local rank."""
+        if kind == "born" and isinstance(subject, Rank) and (driver := self.node(subject.node).driver) is not None:
+            driver.gpu(subject.local_rank, pid=subject.pid)
+
     def _spawn(self, what: str, node: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Service:
         log.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.folder / "tmp"
@@ -233,13 +297,17 @@ class Cluster:
             await asyncio.sleep(_LOG_POLL_S)
         return address
 
-    def _endpoint_options(self, node: Node) -> list[str]:
-        if self.layout.rdzv != "c10d":
-            return []
-        if not self._endpoint:
-            self._endpoint = f"127.0.0.1:{self._hold_port()}"
-        host = "1" if node.index == 0 else "0"
-        return [f"--rdzv-endpoint={self._endpoint}", f"--rdzv-conf=is_host={host}", "--local-addr=127.0.0.1"]
+    def _launcher(self, node: Node) -> Launcher | None:
+        """What starts this node's ranks, its placeholders filled; None: torchrun with Ryzen's rendezvous."""
+        launcher = self.layout.launcher or (Launcher() if self.layout.rdzv == "c10d" else None)
+        if launcher is None:
+            return None
+        self._port = self._port or self._hold_port()
+        if launcher.hosts_store():
+            host = f"--rdzv-conf=is_host={int(node.index == 0)}"
+            launcher = dataclasses.replace(launcher, options=(*launcher.options, host))
+        known = {"endpoint": f"127.0.0.1:{self._port}", "port": self._port, "run_id": RUN_ID}
+        return launcher.filled({**known, "node": node.index, "nodes": self.layout.nodes})
 
     def _hold_port(self) -> int:
         for port in random.sample(_PORTS, 200):
@@ -277,7 +345,15 @@ def _read(log: Path, offset: int) -> str:
     return log.read_bytes()[offset:].decode(errors="replace")
 
 
+def _is_open(port: int) -> bool:
+    """Whether something listens on this port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _program(name: str) -> str:
+    if os.sep in name:
+        return name
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

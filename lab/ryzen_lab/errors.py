@@ -2,6 +2,7 @@
 
 LabError              the text is for people; commands print it and exit 1
   UsageError          an option is wrong: one line, exit 2
+  NotStarted          the job did not get as far as its first step
   NeverHappened       something did not happen in time; carries the tails of the logs
 """
 
@@ -14,6 +15,10 @@ class LabError(Exception):
 
 class UsageError(LabError):
     """The options make no sense; nothing was started."""
+
+
+class NotStarted(LabError):  # noqa: N818 - reads as what it says
+    """Nothing was struck, for there was nothing to strike yet."""
 
 
 class NeverHappened(LabError):  # noqa: N818 - reads as what it says

@@ -80,6 +80,18 @@ def moments(record: Record) -> Moments | None:
     )
 
 
+def has_recovered(record: Record) -> bool:
+    """Whether a world that was started after the first fault has made a step."""
+    at = moments(record)
+    return at is not None and at.recovered is not None
+
+
+def has_finished(record: Record) -> bool:
+    """Whether every rank of some world has come to the end of the script."""
+    finished = [each for each in record.ranks if each.finished]
+    return bool(finished) and len({each.rank for each in finished}) >= finished[-1].world_size
+
+
 def stages(at: Moments) -> dict[str, float | None]:
     """Seconds of each stage; None where a moment is missing. A stage that began before the one before it ended
     counts from that end."""
@@ -98,6 +110,11 @@ def stages(at: Moments) -> dict[str, float | None]:
     }
 
 
+def since_fault(at: Moments) -> dict[str, float | None]:
+    """Seconds from the fault to each moment of the recovery that can be seen whoever recovers; None: not seen."""
+    return {name: _seconds(at.fault, getattr(at, name)) for name in ("stopped", "execed", "imported", "restored")}
+
+
 def figures(record: Record) -> dict[str, Any]:
     """The measured part of a trial's result (lab contract), without what only the trial itself knows."""
     at = moments(record)
@@ -111,6 +128,7 @@ def figures(record: Record) -> dict[str, Any]:
         "verdict": _verdict(named[0]) if named else None,
         "incidents": [in_words(each) for each in incidents],
         "stages_s": stages(at) if at and at.recovered else {},
+        "moments_s": since_fault(at) if at else {},
         "recovered_s": _seconds(at.fault, at.recovered) if at else None,
         "known_to_exec_s": _seconds(at.known, at.execed) if at else None,
         "steps_lost": steps_lost(record),

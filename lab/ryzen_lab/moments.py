@@ -42,6 +42,12 @@ def is_restoring(record: Record) -> bool:
     return bool(new) and len(new) >= new[0].world_size and any(each.torch_ns is not None for each in new)
 
 
+def is_running(record: Record) -> bool:
+    """All new ranks have made a step: the recovery is over."""
+    new = newcomers(record)
+    return bool(new) and len(new) >= new[0].world_size and all(each.steps for each in new)
+
+
 def is_ending(record: Record) -> bool:
     """All ranks of a node have ended well while another node's still live."""
     newest = max((each.generation for each in record.ranks), default=0)
@@ -55,10 +61,14 @@ MOMENTS: dict[str, Callable[[Record], bool]] = {
     "announced": is_announced,
     "rendezvous": is_meeting,
     "restoring": is_restoring,
+    "running": is_running,
     ENDING: is_ending,
 }
 
 
+_OF_THE_NEW = ("rendezvous", "restoring", "running")
+
+
 def victims(record: Record, moment: str) -> list[Rank]:
     """The ranks of which one may be struck: the new ones where there are some, else all that live."""
-    return (newcomers(record) if moment in ("rendezvous", "restoring") else []) or list(record.current().values())
+    return (newcomers(record) if moment in _OF_THE_NEW else []) or list(record.current().values())

@@ -111,6 +111,15 @@ def exec_time_ns(pid: int) -> int:
     return int(ticks * TICK_S * 1e9) - asleep_ns
 
 
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, in ticks of 10 ms. Raises ProcessLookupError."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
 def exit_code_of_zombie(pid: int) -> int | None:
     """Exit code from field 52 of /proc/PID/stat, as subprocess has it; None once the parent has reaped it."""
     try:

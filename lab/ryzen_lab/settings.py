@@ -30,6 +30,8 @@ class TrialSettings(Settings):
     fault_rank: str = ""
     """Whom the kinds that strike a rank take, in turn; random where it ends."""
     fault_node: str = ""
+    xid: str = "79"
+    """Which one the kind `xid` is; of several, in turn: `31,79`."""
     at_step: Annotated[int, Field(ge=1)] | None = None
     """The fault comes within the step after this one; None: a random one in the middle of the run."""
     steps: Annotated[int, Field(ge=2)] = 100
@@ -50,6 +52,9 @@ class TrialSettings(Settings):
     seed: int | None = None
     """Decides moment, victim and place of the fault; None: random."""
     logs: Path | None = None
+    patience_s: Annotated[float, Field(gt=0)] | None = None
+    """From the fault to the first new step; a job that has not recovered by then is cut off, with a result that says
+    so. None: only `timeout_s` is a limit, and then there is no result."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Of one whole trial; too low cuts off a recovery that would have come."""
 

@@ -8,22 +8,23 @@ a limit and fails with the tails of all logs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
 import signal
 import statistics
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ryzen_lab import measure
+from ryzen_lab import measure, spares
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.comparison import ScriptPaths, compare
-from ryzen_lab.coordinator_watch import status, watch_incidents
-from ryzen_lab.errors import LabError, NeverHappened, UsageError
+from ryzen_lab.coordinator_watch import watch_incidents
+from ryzen_lab.errors import LabError, NeverHappened, NotStarted, UsageError
 from ryzen_lab.faults import Fault, parse
+from ryzen_lab.launcher import Launcher
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
 from ryzen_lab.record import Listener, Record, Service
@@ -31,8 +32,6 @@ from ryzen_lab.settings import TrialSettings, script_command
 from ryzen_lab.striking import Striker
 
 FIRST_STEP_S_MAX = 120.0
-SPARES_S_MAX = 30.0
-_STATUS_POLL_S = 0.1
 _MIDDLE = (0.3, 0.6)
 """Part of the run from which a random step is taken: late enough for a checkpoint, early enough to go on after."""
 
@@ -69,11 +68,14 @@ def _seeded(settings: TrialSettings, index: int) -> TrialSettings:
 
 
 class Trial:
-    """Runs once. `listeners` hear every event as it is recorded."""
+    """Runs once. `listeners` hear every event as it is recorded; `launcher` is in torchrun's and Ryzen's place."""
 
-    def __init__(self, settings: TrialSettings, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(
+        self, settings: TrialSettings, listeners: Sequence[Listener] = (), launcher: Launcher | None = None
+    ) -> None:
         self.settings = settings
-        self.faults = parse(settings.fault)
+        self.launcher = launcher
+        self.faults = parse(settings.fault, settings.xid)
         self.chance = random.Random(settings.seed)  # noqa: S311 - where to strike, no secret
         self.at_step = settings.at_step or int(settings.steps * self.chance.uniform(*_MIDDLE))
         self._listeners = listeners
@@ -94,7 +96,8 @@ class Trial:
             except TimeoutError:
                 raise LabError(f"no end after {self.settings.timeout_s:.0f} s\n{cluster.tails()}") from None
             except LabError as error:
-                raise LabError(f"{error}\n{cluster.tails()}") from error
+                kind = LabError if observer.record.step() else NotStarted
+                raise kind(f"{error}\n{cluster.tails()}") from error
             finally:
                 for task in self._tasks:
                     task.cancel()
@@ -114,8 +117,10 @@ class Trial:
             min_nodes=settings.min_nodes,
             rdzv=settings.rdzv,
             bare=settings.bare,
+            launcher=self.launcher,
             cold=settings.cold,
             steps=settings.steps,
+            driver=any(each.needs_driver for each in self.faults),
             relays=any(each.kind == "partition" for each in self.faults),
             coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},
         )
@@ -139,6 +144,7 @@ class Trial:
             "torchrun_exit_codes": exits,
             "end_s": _end_s(cluster),
             "stall_floor_s": self.settings.stall_floor_s,
+            "finished": measure.has_finished(cluster.observer.record),
             "load_average": round(load, 2),
             "cpus": os.cpu_count(),
         }
@@ -151,6 +157,7 @@ class Trial:
             self._tasks.append(asyncio.get_running_loop().create_task(watch))
             for node in cluster.nodes:
                 cluster.start_agent(node)
+        await cluster.start_master()
         for node in cluster.nodes[: settings.nodes]:
             cluster.start_torchrun(node)
         ranks = settings.nodes * settings.ranks_per_node
@@ -159,20 +166,14 @@ class Trial:
         for node in cluster.nodes[settings.nodes :]:
             cluster.start_torchrun(node)
         await self._first(cluster, "the first optimizer step", lambda: record.step() >= 1)
-        if settings.spares and not settings.bare and settings.rdzv == "ryzen":
-            await self._wait_for_spares(cluster)
+        if settings.spares and settings.bare:
+            launchers = [each.torchrun for each in cluster.nodes[settings.nodes :] if each.torchrun is not None]
+            await spares.wait_until_at_rest([each.pid for each in launchers])
+        elif settings.spares and settings.rdzv == "ryzen":
+            await spares.wait_until_parked(cluster.address, settings.spares)
 
     async def _first(self, cluster: Cluster, what: str, condition: Callable[[], bool]) -> None:
         await cluster.observer.until(what, condition, FIRST_STEP_S_MAX, lambda: _broken(cluster))
-
-    async def _wait_for_spares(self, cluster: Cluster) -> None:
-        deadline = time.monotonic() + SPARES_S_MAX
-        while time.monotonic() < deadline:
-            answer = await status(cluster.address)
-            if answer and any(len(job.parked) >= self.settings.spares for job in answer.jobs):
-                return
-            await asyncio.sleep(_STATUS_POLL_S)
-        raise NeverHappened("the spares to be parked", SPARES_S_MAX)
 
     async def _wait_for_step(self, cluster: Cluster) -> None:
         """Until the step at which the fault is due, and a random part of a step more."""
@@ -188,17 +189,38 @@ class Trial:
         await asyncio.sleep(self.chance.random() * statistics.median(gaps) / 1e9)
 
     async def _end(self, cluster: Cluster) -> dict[str, int | None]:
-        """Wait for the end of every torchrun; their exit codes by node, None for one that a fault killed."""
+        """Wait for the end of the job, or of the patience with its recovery; torchruns' exit codes by node, None for
+        one that a fault killed or that still runs: stock torchrun never dismisses a spare."""
         record = cluster.observer.record
-        await cluster.observer.until(
-            "the end of the job",
-            lambda: all(each.died_ns is not None for each in _torchruns(record)),
-            self.settings.timeout_s,
-            lambda: _broken_control(cluster),
-        )
+        lonely = self.settings.bare and self.settings.spares > 0
+        if await self._goes_on(cluster, lonely):
+            await cluster.observer.until(
+                "the end of the job",
+                lambda: _is_over(record, lonely),
+                self.settings.timeout_s,
+                lambda: _broken_control(cluster),
+            )
         struck = {pid for each in record.injections for pid in each.pids}
         killed = {each.pid for each in _torchruns(record) if each.pid in struck and each.exit_code == -signal.SIGKILL}
         return {each.node: None if each.pid in killed else each.exit_code for each in _torchruns(record)}
+
+    async def _goes_on(self, cluster: Cluster, lonely: bool) -> bool:
+        """Whether the job has an end to wait for: it recovered in time, or there is no limit for that."""
+        record, patience_s = cluster.observer.record, self.settings.patience_s
+        if patience_s is None or not record.injections:
+            return True
+        with contextlib.suppress(NeverHappened):
+            await cluster.observer.until(
+                "the first new step", lambda: measure.has_recovered(record) or _is_over(record, lonely), patience_s
+            )
+        return measure.has_recovered(record)
+
+
+def _is_over(record: Record, lonely: bool) -> bool:
+    """Every torchrun has ended, or, where one waits for ever (`lonely`), the ranks have finished their work."""
+    if all(each.died_ns is not None for each in _torchruns(record)):
+        return True
+    return lonely and not record.alive() and measure.has_finished(record)
 
 
 def _torchruns(record: Record) -> list[Service]:
@@ -221,7 +243,7 @@ def _check(settings: TrialSettings, faults: list[Fault]) -> None:
         raise UsageError(f"option --at-step: {settings.at_step} is not before the end of the run ({settings.steps})")
     if not settings.is_reference and not Path(settings.script).is_file():
         raise UsageError(f"option --script: {settings.script} is no file")
-    if settings.bare and (settings.rdzv == "ryzen" or any(not each.interrupts for each in faults)):
+    if settings.bare and (settings.rdzv == "ryzen" or any(each.needs_agent or not each.interrupts for each in faults)):
         raise UsageError("option --bare: stock torchrun alone has no agent or coordinator: use it with --rdzv c10d")
 
 

@@ -127,6 +127,14 @@ def test_stock_torchrun_is_measured_by_the_same_means(trial: Trial, monkeypatch:
 
 
 @pytest.mark.long
+def test_a_job_that_has_not_recovered_in_time_is_a_result_that_says_so(trial: Trial) -> None:
+    result = trial("--fault", "stop", "--rdzv", "c10d", "--bare", "--patience-s", "3")
+    assert result["recovered_s"] is None
+    assert not result["finished"]
+    assert set(result["torchrun_exit_codes"].values()) == {None}
+
+
+@pytest.mark.long
 def test_the_demonstration_ends_with_equal_bits(tmp_path: Path) -> None:
     demo = start(tmp_path, "demo")
     output, _ = demo.communicate(timeout=280)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
 
 from ryzen_agent.health.model import Reading
 
@@ -21,6 +23,8 @@ class Collector(ABC):
     name: str
     interval_s: float
     deadline_s: float = 10.0
+    sources: Sequence[Path] = ()
+    """Where nothing is here: as soon as one of these appears it is asked again."""
 
     @abstractmethod
     def collect(self) -> Reading:

@@ -35,3 +35,5 @@ class HealthSettings:
     """Processes of the ranks: the agent fills it while it runs."""
     power_cap_share: float | None = None
     """Of a throttling GPU's default power limit, to which it is lowered instead of losing the node; None: never."""
+    without: tuple[str, ...] = ()
+    """Collectors that do not run, by name."""

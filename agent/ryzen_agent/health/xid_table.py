@@ -19,12 +19,13 @@ which say in their text whether they are fatal. `patterns/xid.py` reads the text
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from ryzen_agent.health.model import Action
+from ryzen_agent.health.model import Action, Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,13 @@ def table() -> Mapping[int, XidMeaning]:
 def meaning(xid: int) -> XidMeaning:
     """Of a number that may be newer than this table."""
     return table().get(xid, UNKNOWN)
+
+
+def classified(event: Event) -> Event:
+    """An Xid of which only the number is known; 154 has brought its action with it."""
+    its = meaning(event.code)
+    action = event.action if event.code == RECOVERY_ACTION else its.action
+    return replace(event, fault_class=its.fault_class, action=action)
 
 
 def _meaning(row: dict[str, str]) -> XidMeaning:

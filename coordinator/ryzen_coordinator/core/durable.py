@@ -71,14 +71,14 @@ def _job_key(key: str) -> tuple[str, str]:
 
 def _node_body(node: Node) -> dict[str, Any]:
     body = {"format": FORMAT, "phase": node.phase, "reason": node.reason, "hello": asdict(node.hello)}
-    if node.health is not NO_HEALTH:
-        body["health"] = _health_body(node.health)
+    health = replace(node.health, conditions=())  # those are a level
+    if health != NO_HEALTH:
+        body["health"] = _health_body(health)
     return body
 
 
 def _health_body(health: NodeHealth) -> dict[str, Any]:
-    """Without the conditions, which are a level."""
-    body = asdict(replace(health, conditions=()))
+    body = asdict(health)
     del body["conditions"]
     body["pardoned"] = sorted(health.pardoned)
     return body

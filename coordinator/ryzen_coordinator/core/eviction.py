@@ -86,10 +86,13 @@ def fault_s(cluster: Cluster, burst: Burst) -> float:
 
 def ranks_of(job: Job, incident: Incident, burst: Burst) -> tuple[int, ...]:
     """Those ranks of the burst that run on its node in the world that the incident struck: the line may be of an older
-    one. Where there are none, those that the incident names already."""
+    one. Where there are none, those that the incident names already. A node whose next world lives already, half a
+    second after the line, tells of those ranks alone: then the burst's own generation says which world it was."""
     member = job.members.get(burst.node)
     seen = member.seen.ranks if member is not None else ()
     here = {rank.rank for rank in seen if rank.generation == incident.generation}
+    if not here and burst.generation == incident.generation:
+        return burst.ranks
     if named := tuple(rank for rank in burst.ranks if rank in here):
         return named
     known = incident.verdict

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import statistics
 import sys
 import time
@@ -17,11 +16,12 @@ from typing import Any
 from ryzen_lab import leftovers
 from ryzen_lab.bench import fleet
 from ryzen_lab.bench.document import conditions
-from ryzen_lab.bench.footprint import cpu_ticks, memory_mb
+from ryzen_lab.bench.footprint import memory_mb
 from ryzen_lab.cluster import Cluster, Layout, clean_environment
 from ryzen_lab.errors import LabError
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
+from ryzen_lab.record import cpu_s
 
 RANKS = 8
 _SETTLE_S = 5.0
@@ -41,9 +41,9 @@ async def measure(nodes: int, seconds: float, repeat: int) -> dict[str, Any]:
             agents = await _start_fleet(cluster, nodes)
             formed = await _answer(agents, cluster)
             await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
-            ticks, began = cpu_ticks(pid), time.monotonic()
+            before_s, began = cpu_s(pid), time.monotonic()
             await asyncio.sleep(seconds)
-            used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+            used = cpu_s(pid) - before_s
             figures = {
                 "nodes": nodes, "ranks": RANKS, "seconds": seconds, "formed_s": formed["formed_s"],
                 "cpu_percent": 100 * used / (time.monotonic() - began), "rss_mb": memory_mb(pid, "Rss"),

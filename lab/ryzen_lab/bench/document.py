@@ -7,20 +7,11 @@ import os
 import platform
 import statistics
 from pathlib import Path
-from typing import Any
-
-from ryzen_lab.summary import values
 
 HEAD = """# Benchmarks
 
 Made by `ryzen-lab bench`; each table says by which command, how often, and how loaded the machine was.
 """
-_COLUMNS = {
-    "detected_s": "noticed and named",
-    "known_to_exec_s": "known to exec",
-    "recovered_s": "first new step",
-    "steps_lost": "steps lost",
-}
 
 
 def put(document: str, name: str, table: str) -> str:
@@ -44,7 +35,7 @@ def conditions(command: str) -> str:
     """The command and the machine, now."""
     load = " ".join(f"{each:.1f}" for each in os.getloadavg())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return f"`{command}` on {today}, {os.cpu_count()} CPUs ({_processor()}), load average {load} at the end."
+    return f"`{command}` on {today}, {os.cpu_count()} CPUs ({processor()}), load average {load} at the end."
 
 
 def beat_table(figures: dict[str, float], command: str) -> str:
@@ -67,48 +58,28 @@ def footprint_table(figures: dict[str, float], command: str) -> str:
         [
             "## What the agent of a node costs",
             "",
-            f"{conditions(command)} Eight ranks, twenty steps a second each with four sections; over 30 s.",
+            f"{conditions(command)} Eight ranks, twenty steps a second each with four sections, and",
+            "eight GPUs of the mock driver with every collector at its default interval; over 30 s. Then 50 lines in",
+            "the kernel log, each until the coordinator logs what it has made of it.",
             "",
-            "| RSS | PSS | share of a core |",
-            "|---|---|---|",
-            f"| {figures['rss_mb']:.0f} MB | {figures['pss_mb']:.0f} MB | {figures['cpu_percent']:.2f} % |",
+            "| RSS | PSS | share of a core | kernel log to coordinator, median | longest |",
+            "|---|---|---|---|---|",
+            f"| {figures['rss_mb']:.0f} MB | {figures['pss_mb']:.0f} MB | {figures['cpu_percent']:.2f} % "
+            f"| {figures['line_ms']:.0f} ms | {figures['line_ms_max']:.0f} ms |",
         ]
     )
 
 
-def spine_table(rows: list[dict[str, Any]], command: str) -> str:
-    """Medians with least and most, in seconds from the injection; measured by the lab, not by the product."""
-    lines = [
-        "## From the fault to the first new step",
-        "",
-        conditions(command),
-        "Two nodes of two ranks on this one machine, the reference trainer with `configs/demo.yaml`; median (least to",
-        "most) in seconds from the injection, measured from outside. An exec is timed by the kernel in ticks of 10 ms.",
-        "Stock torchrun names no culprit: its first column is the first death of a rank that was not struck.",
-        "",
-        "| | " + " | ".join(_COLUMNS.values()) + " | recovered | load |",
-        "|---|" + "---|" * (len(_COLUMNS) + 2),
-    ]
-    for row in rows:
-        results = row["results"]
-        cells = [_cell(values(results, name), name) for name in _COLUMNS]
-        tried = len(results) + len(row["failures"])
-        recovered = sum(each["recovered_s"] is not None and each["exit_code"] == 0 for each in results)
-        loads = [each["load_average"] for each in results]
-        load = f"{statistics.median(loads):.1f}" if loads else "-"
-        lines.append(f"| {row['name']} | {' | '.join(cells)} | {recovered} of {tried} | {load} |")
-    return "\n".join(lines)
-
-
-def _cell(found: list[float], name: str) -> str:
+def spread(found: list[float], places: int = 2) -> str:
+    """Median (least to most)."""
     if not found:
         return "-"
-    places = 0 if name == "steps_lost" else 2
     low, middle, high = (f"{each:.{places}f}" for each in (min(found), statistics.median(found), max(found)))
     return f"{middle} ({low} to {high})"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name as the kernel gives it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

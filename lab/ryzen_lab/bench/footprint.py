@@ -1,15 +1,19 @@
-"""What the agent of a node with eight beating ranks costs: memory, and the share of a core over half a minute."""
+"""What the agent of a node with eight beating ranks and eight GPUs costs: memory, and the share of a core over half a
+minute, with every collector at its default interval; and how soon a line of the kernel log is at the coordinator.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import statistics
 import time
 from pathlib import Path
 
+from ryzen_lab.bench import kernel_line
 from ryzen_lab.cluster import Cluster, Layout
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
+from ryzen_lab.record import cpu_s
 from ryzen_lab.scripts import beats
 
 RANKS = 8
@@ -19,12 +23,13 @@ _START_S_MAX = 60.0
 
 
 async def measure() -> dict[str, float]:
-    """RSS and PSS in MB, CPU in percent of a core."""
-    script = [beats.__file__, str(WINDOW_S + 4 * _SETTLE_S)]
+    """RSS and PSS in MB, CPU in percent of a core; delays in ms."""
+    script = [beats.__file__, str(WINDOW_S + 8 * _SETTLE_S)]
+    layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None)
     with Place() as place:
         observer = Observer(place.folder / "lab.sock")
         await observer.start()
-        cluster = Cluster(Layout(1, RANKS, script), place.folder, place.lab_id, observer)
+        cluster = Cluster(layout, place.folder, place.lab_id, observer)
         try:
             await cluster.start_coordinator()
             node = cluster.nodes[0]
@@ -32,26 +37,27 @@ async def measure() -> dict[str, float]:
             cluster.start_torchrun(node)
             await observer.until("eight ranks", lambda: len(observer.record.alive()) == RANKS, _START_S_MAX)
             await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
-            return await _watch(node.agent.pid if node.agent else 0)
+            figures = await _watch(node.agent.pid if node.agent else 0)
+            delays = await kernel_line.delays_s(cluster, node)
+            return {
+                **figures,
+                "line_ms": 1000 * statistics.median(delays),
+                "line_ms_max": 1000 * max(delays),
+            }
         finally:
             await cluster.stop()
             await observer.stop()
 
 
 async def _watch(pid: int) -> dict[str, float]:
-    ticks, began = cpu_ticks(pid), time.monotonic()
+    before_s, began = cpu_s(pid), time.monotonic()
     await asyncio.sleep(WINDOW_S)
-    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+    used = cpu_s(pid) - before_s
     return {
         "rss_mb": memory_mb(pid, "Rss"),
         "pss_mb": memory_mb(pid, "Pss"),
         "cpu_percent": 100 * used / (time.monotonic() - began),
     }
-
-
-def cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def memory_mb(pid: int, name: str) -> float:

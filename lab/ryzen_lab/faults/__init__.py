@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ryzen_lab.errors import UsageError
 from ryzen_lab.faults.base import Aim, Fault
+from ryzen_lab.faults.hardware import GpuLost, Thermal, Xid, tell_xids
 from ryzen_lab.faults.injected import Backward, Deadlock, Exit, Gil, Loader, Save, Skip, Spin
 from ryzen_lab.faults.innocent import Partition, Pause
 from ryzen_lab.faults.signals import AgentKill, CoordinatorKill, Kill, NodeKill, NodeStop, Stop
@@ -30,13 +31,16 @@ KINDS: dict[str, type[Fault]] = {
     "agent-kill": AgentKill,
     "coordinator-kill": CoordinatorKill,
     "partition": Partition,
+    "xid": Xid,
+    "thermal": Thermal,
+    "gpu-lost": GpuLost,
 }
 
 
-def parse(text: str) -> list[Fault]:
+def parse(text: str, xids: str = "79") -> list[Fault]:
     """`kill,coordinator-kill` as faults, `none` as no fault; `kill,kill@rendezvous`: the second one at that moment.
 
-    Raises UsageError for an unknown kind or moment.
+    `xids`: which ones those of kind `xid` are, in turn. Raises UsageError for an unknown kind, moment or Xid.
     """
     names = [each.strip() for each in text.split(",")]
     if len(names) > 1 and NOTHING in names:
@@ -44,6 +48,7 @@ def parse(text: str) -> list[Fault]:
     faults = [_one(name) for name in names if name != NOTHING]
     if faults and all(each.moment and each.moment != ENDING for each in faults):
         raise UsageError(f"--fault: {text!r}: nothing is {faults[0].moment} before a fault: put one before it")
+    tell_xids(faults, xids)
     return faults
 
 

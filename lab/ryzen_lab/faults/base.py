@@ -35,10 +35,14 @@ class Fault(ABC):
 
     kind: ClassVar[str]
     target: ClassVar[Target]
-    interrupts: ClassVar[bool] = True
+    interrupts: bool = True
     """Whether training must stop and go on from a checkpoint; if not, the death of any rank is a false action."""
     return_after_s: ClassVar[float | None] = None
     """When what was killed comes back, unless the user says otherwise. None: never."""
+    needs_agent: ClassVar[bool] = False
+    """Without an agent nobody would notice."""
+    needs_driver: ClassVar[bool] = False
+    """Every node needs the mock GPU driver (mock_nvml), and with it a C compiler is needed here."""
     moment: str = ""
     """Of the recovery from another fault (moments.py); empty: at the step that was asked for."""
 

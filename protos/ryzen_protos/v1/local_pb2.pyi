@@ -61,7 +61,7 @@ class LocalStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class LocalStatus(_message.Message):
-    __slots__ = ("identity", "coordinator", "connected", "last_error", "desired", "jobs", "spooled_events", "uptime_s", "degraded")
+    __slots__ = ("identity", "coordinator", "connected", "last_error", "desired", "jobs", "spooled_events", "uptime_s", "degraded", "conditions")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class LocalStatus(_message.Message):
     SPOOLED_EVENTS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     identity: _node_pb2.NodeHello
     coordinator: str
     connected: bool
@@ -80,4 +81,5 @@ class LocalStatus(_message.Message):
     spooled_events: int
     uptime_s: float
     degraded: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, identity: _Optional[_Union[_node_pb2.NodeHello, _Mapping]] = ..., coordinator: _Optional[str] = ..., connected: bool = ..., last_error: _Optional[str] = ..., desired: _Optional[_Union[_node_pb2.DesiredState, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[_node_pb2.ObservedJob, _Mapping]]] = ..., spooled_events: _Optional[int] = ..., uptime_s: _Optional[float] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
+    conditions: _containers.RepeatedCompositeFieldContainer[_node_pb2.HealthCondition]
+    def __init__(self, identity: _Optional[_Union[_node_pb2.NodeHello, _Mapping]] = ..., coordinator: _Optional[str] = ..., connected: bool = ..., last_error: _Optional[str] = ..., desired: _Optional[_Union[_node_pb2.DesiredState, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[_node_pb2.ObservedJob, _Mapping]]] = ..., spooled_events: _Optional[int] = ..., uptime_s: _Optional[float] = ..., degraded: _Optional[_Iterable[str]] = ..., conditions: _Optional[_Iterable[_Union[_node_pb2.HealthCondition, _Mapping]]] = ...) -> None: ...

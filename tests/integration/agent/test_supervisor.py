@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -20,13 +21,14 @@ def torchrun(tmp_path: Path) -> Path:
     path = tmp_path / "bin" / "torchrun"
     path.parent.mkdir()
     fake = HERE / "fake_torchrun.py"
-    path.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nexec {sys.executable} {fake} job 1 {tmp_path}\n')
+    notes = f'echo "$@" > {tmp_path}/arguments\necho $RYZEN_PRELOAD $RYZEN_WARM > {tmp_path}/worker\n'
+    path.write_text(f"#!/bin/sh\n{notes}exec {sys.executable} {fake} job 1 {tmp_path}\n")
     path.chmod(0o755)
     return path
 
 
-def supervise(node: Node, torchrun: Path, *flags: str) -> subprocess.Popen[str]:
-    options = ["--node", "node-t", "--coordinator", f"127.0.0.1:{node.coordinator.port}"]
+def supervise(node: Node, torchrun: Path, *flags: str, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+    options = [*options, "--node", "node-t", "--coordinator", f"127.0.0.1:{node.coordinator.port}"]
     command = [sys.executable, "-m", "ryzen_agent.cli", "run", *options, "--", str(torchrun), *flags, "train.py"]
     return node.start(command)
 
@@ -105,3 +107,20 @@ def test_wrong_options_of_the_agent_end_the_command_with_its_line(
     supervisor = supervise(node, torchrun)
     assert supervisor.wait(20) == 2
     assert "the join token is wrong" in node.errors(supervisor)
+
+
+def test_options_for_the_worker_reach_torchruns_environment(
+    node: Node, coordinator: Coordinator, torchrun: Path
+) -> None:
+    file = node.folder / "agent.yaml"
+    file.write_text("preload: [from.file]\nwarm: context\n")
+    supervise(node, torchrun, options=["--config", str(file), "--preload", "mypkg.model, transformers"])
+    coordinator.wait_job(lambda job: job.handler == Phase.JOINING)
+    assert (node.folder / "worker").read_text().split() == ["mypkg.model,transformers", "context"]
+
+
+def test_a_wrong_option_for_the_worker_starts_no_torchrun(node: Node, coordinator: Coordinator, torchrun: Path) -> None:
+    supervisor = supervise(node, torchrun, options=["--preload", "a b"])
+    assert supervisor.wait(20) == 2
+    assert "option --preload: 'a b' is not allowed" in node.errors(supervisor)
+    assert not (node.folder / "arguments").exists()

@@ -1,31 +1,42 @@
-"""A forked rank is what `python -u SCRIPT` would have been: every promise against one expectation, cold and warm."""
+"""A forked rank is what `python -u SCRIPT` would have been: every promise against one expectation, cold and warm.
+
+What it inherits and how it ends; test_worker_runs_programs.py has what it runs.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .launching import HOWS, Launcher, Result, wait_until
+from .launching import HOWS, Launcher, NotAllowed, wait_until, words_of
 
 TELL = '''
 """The doc."""
-import json, os, resource, signal, sys, threading
+import faulthandler, json, os, resource, signal, subprocess, sys, threading
+def read(path): return open("/proc/self/" + path).read()
 facts = {
-    "argv": sys.argv, "orig_argv": sys.orig_argv[1:], "path0": sys.path[0],
+    "argv": sys.argv, "orig_argv": sys.orig_argv[1:], "path0": sys.path[0], "path": sys.path,
     "shadow": [p for p in sys.path if "shadow" in p],
     "name": __name__, "file": __file__, "doc": __doc__, "spec": repr(__spec__), "package": __package__,
     "globals": sorted(k for k in globals() if k.startswith("__")), "loader": type(__loader__).__name__,
     "main": sys.modules["__main__"].__dict__ is globals(), "cwd": os.getcwd(), "env": os.environ.get("TEST_ENV"),
     "rank": os.environ["RANK"], "pythonpath": os.environ.get("PYTHONPATH"),
     "blas": os.environ.get("OPENBLAS_NUM_THREADS"),
-    "variables": sorted(os.environ), "umask": os.umask(0), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "variables": dict(os.environ), "umask": os.umask(0), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "limits": {n: resource.getrlimit(getattr(resource, n)) for n in dir(resource) if n.startswith("RLIMIT_")},
     "affinity": sorted(os.sched_getaffinity(0)), "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "scheduler": os.sched_getscheduler(0), "core": read("coredump_filter").strip(),
+    "oom": read("oom_score_adj").strip(),
+    "cgroup": read("cgroup"), "namespaces": {n: os.readlink(f"/proc/self/ns/{n}") for n in os.listdir("/proc/self/ns")},
+    "rights": [line for line in read("status").splitlines() if line.startswith(("Uid", "Gid", "Groups", "Cap"))],
+    "faulthandler": faulthandler.is_enabled(), "pid": os.getpid(),
     "usr2": signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN, "int": signal.getsignal(signal.SIGINT).__name__,
     "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "mask": sorted(signal.pthread_sigmask(0, [])),
     "stdin": sys.stdin.read(), "leads": (os.getpgrp() == os.getpid(), os.getsid(0) == os.getpid()),
@@ -36,13 +47,16 @@ facts = {
     "open": len([f for f in os.listdir("/proc/self/fd")]), "excepthook": sys.excepthook is sys.__excepthook__,
     "children": open(f"/proc/self/task/{os.getpid()}/children").read(),
     "custom": sys.modules.get("sitecustomize") is not None,
+    "inherited": sorted(subprocess.check_output(["env"], text=True).splitlines()),
 }
 print(json.dumps(facts))
 '''
 
 INHERITED: dict[str, Any] = {
-    "env": {"TEST_ENV": "some värde"}, "umask": 0o027, "nofile": 512, "nice": 3, "affinity": [0], "stdin": "given\n",
+    "env": {"TEST_ENV": "some värde", "RYZEN_WARM": "context"}, "umask": 0o027, "nice": 3, "affinity": [0],
+    "stdin": "given\n", "limits": {"NOFILE": 512, "CORE": 4096, "STACK": 1 << 22}, "batch": True,
     "ignore": [signal.SIGUSR2],
+    "files": {"/proc/self/oom_score_adj": "321", "/proc/self/coredump_filter": "0x7"},
 }  # fmt: skip
 
 
@@ -61,14 +75,21 @@ def how(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def both(launcher: Launcher) -> dict[str, dict[str, Any]]:
+    """Cold, warm, and a third time by the process that the second has had parked beside it (standby.py)."""
     launcher.script("tell.py", TELL)
     launcher.run("warm", ["tell.py"])  # a nursery that has none of the things below: they come from the rank's own stub
-    return {how: launcher.run(how, ["tell.py", "a b", "--x"], **INHERITED).told for how in HOWS}
+    told = {how: launcher.run(how, ["tell.py", "a b", "--x"], **INHERITED).told for how in HOWS}
+    (nursery,) = launcher.job.glob("nursery-*.json")
+    waiting = wait_until(lambda: json.loads(nursery.read_text())["parked"].get("0"), "one is parked")
+    told["parked"] = launcher.run("warm", ["tell.py", "a b", "--x"], **INHERITED).told
+    pids = {how: each.pop("pid") for how, each in told.items()}
+    assert pids["parked"] == waiting["pid"]
+    return told
 
 
-@pytest.fixture
-def facts(both: dict[str, dict[str, Any]], how: str) -> dict[str, Any]:
-    return both[how]
+@pytest.fixture(params=[*HOWS, "parked"])
+def facts(both: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> dict[str, Any]:
+    return both[request.param]
 
 
 def expected(folder: Path) -> dict[str, Any]:
@@ -77,7 +98,9 @@ def expected(folder: Path) -> dict[str, Any]:
         "shadow": [],
         "name": "__main__", "file": str(folder / "tell.py"), "doc": "The doc.", "spec": "None", "package": None,
         "loader": "SourceFileLoader", "main": True, "cwd": str(folder), "env": "some värde", "rank": "0",
-        "umask": 0o027, "nofile": [512, 512], "affinity": [0], "nice": 3, "usr2": True, "int": "default_int_handler",
+        "umask": 0o027, "nofile": [512, 512], "affinity": [0], "nice": 3, "scheduler": os.SCHED_BATCH,
+        "core": "00000007",
+        "oom": "321", "usr2": True, "int": "default_int_handler",
         "term": True, "mask": [], "stdin": "given\n", "leads": [True, True], "threads": 1, "native": True,
         "excepthook": True, "children": "", "files": [0, 1, 2], "open": 4,
     }  # fmt: skip
@@ -88,9 +111,10 @@ def test_a_rank_finds_what_torchrun_has_given_it(launcher: Launcher, facts: dict
     assert facts[fact] == expected(launcher.folder)[fact]
 
 
-def test_nothing_else_that_a_script_can_ask_for_differs(both: dict[str, dict[str, Any]]) -> None:
-    cold, warm = both["cold"], both["warm"]
-    assert {name: value for name, value in warm.items() if value != cold[name]} == {}
+@pytest.mark.parametrize("forked", ["warm", "parked"])
+def test_nothing_else_that_a_script_can_ask_for_differs(both: dict[str, dict[str, Any]], forked: str) -> None:
+    cold = both["cold"]
+    assert {name: value for name, value in both[forked].items() if value != cold[name]} == {}
 
 
 # ------------------------------------------------------------- ends
@@ -109,6 +133,8 @@ ENDS = {
     "SIGKILL": ("import os; os.kill(os.getpid(), 9)", -9),
     "SIGTERM": ("import os; os.kill(os.getpid(), 15)", -15),
     "SIGSEGV": ("import ctypes; ctypes.string_at(0)", -11),
+    "a stack after a time": ("import faulthandler, time\nfaulthandler.dump_traceback_later(.1, exit=True)\n"
+        "time.sleep(30)", 1),
     "SIGABRT with its stack": ("import faulthandler, os; faulthandler.enable(); os.abort()", -6),
     "Ctrl-C": ("import os, signal; os.kill(os.getpid(), signal.SIGINT)\nimport time; time.sleep(9)", -2),
 }  # fmt: skip
@@ -122,15 +148,6 @@ def test_a_rank_ends_as_its_script_ends(launcher: Launcher, end: str) -> None:
     assert (cold.code, warm.code) == (code, code)
     assert warm.out == cold.out
     assert words_of(warm) == words_of(cold)
-
-
-def words_of(result: Result) -> str:
-    """Standard error without what only faulthandler knows: addresses, and how many modules are loaded."""
-    lines = [
-        line for line in result.err.splitlines() if not line.startswith(("ryzen-worker: the nursery", "Extension"))
-    ]
-    kept = (line for line in lines if "newborn.py" not in line and "nursery.py" not in line)
-    return "\n".join("Thread" if "0x" in line else line for line in kept).strip()
 
 
 def test_a_script_that_is_not_there_is_said_by_python_itself(launcher: Launcher, how: str) -> None:
@@ -159,154 +176,26 @@ def test_a_rank_that_leaves_a_signal_alone_dies_of_it(launcher: Launcher, how: s
     assert started.wait().code == -signal.SIGTERM
 
 
-# ------------------------------------------------------------- modules, processes, chance
+def test_a_core_is_written_where_the_limit_allows_it(launcher: Launcher, how: str) -> None:
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
+        pytest.skip("cores go elsewhere on this machine: kernel.core_pattern")
+    launcher.script("abort.py", "import os; os.abort()")
+    for limit, cores in ((0, 0), (resource.RLIM_INFINITY, 1)):
+        folder = launcher.folder / f"cores {how} {limit}"
+        folder.mkdir()
+        launcher.run(how, ["../abort.py"], cwd=folder, limits={"CORE": limit})
+        found = list(folder.iterdir())
+        assert len(found) == cores
+        for each in found:
+            each.unlink()
 
 
-def test_a_module_is_run_as_one(launcher: Launcher, how: str) -> None:
-    launcher.script("pack/__init__.py", "")
-    launcher.script("pack/other.py", "VALUE = 5\n")
-    launcher.script("pack/run.py", (
-        "import json, sys\nfrom .other import VALUE\n"
-        "print(json.dumps([sys.argv[1:], sys.argv[0][-11:], sys.path[0], __name__, __package__, __spec__.name, VALUE,\n"
-        "    sys.orig_argv[1:]]))\n"))  # fmt: skip
-    result = launcher.run(how, ["-m", "pack.run", "--y"])
-    orig = ["-u", "-m", "pack.run", "--y"]
-    folder = str(launcher.folder)
-    assert result.told == [["--y"], "pack/run.py", folder, "__main__", "pack", "pack.run", 5, orig]
-
-
-def test_a_module_that_is_not_there_is_said_as_python_says_it(launcher: Launcher) -> None:
-    cold, warm = (launcher.run(how, ["-m", "no.such"]) for how in HOWS)
-    assert (warm.code, words_of(warm)) == (cold.code, words_of(cold))
-
-
-MULTI = """
-import multiprocessing as mp, sys, os
-class Thing:
-    def __init__(self, n): self.n = n
-def work(thing, queue):
-    queue.put((thing.n + 1, __name__, os.environ["RANK"], sys.argv))
-if __name__ == "__main__":
-    context = mp.get_context(sys.argv[1])
-    queue = context.Queue()
-    process = context.Process(target=work, args=(Thing(4), queue))
-    process.start()
-    import json
-    answer = queue.get(timeout=30)
-    process.join()
-    print(json.dumps([answer, process.exitcode]))
-"""
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_processes_of_its_own_find_main(launcher: Launcher, how: str, method: str) -> None:
-    launcher.script("multi.py", MULTI)
-    name = "__main__" if method == "fork" else "__mp_main__"
-    assert launcher.run(how, ["multi.py", method]).told == [[5, name, "0", ["multi.py", method]], 0]
-
-
-LOADER = """
-import json, os, sys, torch
-from torch.utils.data import DataLoader, Dataset
-class Squares(Dataset):
-    def __len__(self): return 8
-    def __getitem__(self, i): return torch.tensor([i * i, os.getpid()])
-if __name__ == "__main__":
-    loader = DataLoader(Squares(), num_workers=2, multiprocessing_context=sys.argv[1])
-    seen = [row for batch in loader for row in batch.tolist()]
-    print(json.dumps([[a for a, _ in seen], len({p for _, p in seen}), os.getpid() in {p for _, p in seen}]))
-"""
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_data_loader_workers_work(launcher: Launcher, how: str, method: str) -> None:
-    launcher.script("loader.py", LOADER)
-    assert launcher.run(how, ["loader.py", method]).told == [[0, 1, 4, 9, 16, 25, 36, 49], 2, False]
-
-
-RECORD = """
-from torch.distributed.elastic.multiprocessing.errors import record
-@record
-def main(): raise RuntimeError("recorded")
-main()
-"""
-
-
-def test_torchelastics_error_file_is_written(launcher: Launcher, how: str, tmp_path: Path) -> None:
-    launcher.script("record.py", RECORD)
-    result = launcher.run(how, ["record.py"], env={"TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")})
-    assert result.code == 1
-    assert "RuntimeError: recorded" in (tmp_path / "error.json").read_text()
-
-
-CHANCE = """
-import json, multiprocessing, random, tempfile, uuid
-import numpy, torch
-print(json.dumps([random.random(), float(numpy.random.rand()), float(torch.rand(1)), torch.initial_seed(),
-    uuid.uuid4().hex, multiprocessing.current_process().authkey.hex(), next(tempfile._get_candidate_names())]))
-"""
-
-
-def test_no_two_ranks_share_a_source_of_chance(launcher: Launcher, how: str) -> None:
-    launcher.script("chance.py", CHANCE)
-    first, second = (launcher.run(how, ["chance.py"]).told for _ in range(2))
-    assert [a == b for a, b in zip(first, second, strict=True)] == [False] * 7
-
-
-def test_a_seed_gives_the_same_numbers(launcher: Launcher) -> None:
-    launcher.script(
-        "seed.py",
-        "import json, random, torch\nrandom.seed(1); torch.manual_seed(1)\n"
-        "product = torch.randn(64, 64).matmul(torch.randn(64, 64))\n"
-        "print(json.dumps([random.random(), torch.rand(3).tolist(), product.sum().item()]))\n",
-    )
-    cold, warm = (launcher.run(how, ["seed.py"]).told for how in HOWS)
-    assert warm == cold
-
-
-def test_torch_takes_as_many_threads_as_it_would(launcher: Launcher) -> None:
-    launcher.script("threads.py", "import torch, json; print(json.dumps(torch.get_num_threads()))")
-    for affinity in ([0], [0, 1]):
-        cold, warm = (
-            launcher.run(how, ["threads.py"], affinity=affinity, env={"OMP_NUM_THREADS": ""}).told for how in HOWS
-        )
-        assert warm == cold
-
-
-def test_the_environments_sitecustomize_runs_once_in_the_rank(launcher: Launcher, how: str, tmp_path: Path) -> None:
-    custom = 'import os\nprint("custom", os.environ["RANK"])\nos.environ["CUSTOM"] = "yes"\n'
-    (tmp_path / "sitecustomize.py").write_text(custom)
-    launcher.script("custom.py", "import os; print(os.environ['CUSTOM'])")
-    result = launcher.run(how, ["custom.py"], env={"PYTHONPATH": str(tmp_path), "RANK": "6"})
-    lines = result.out.splitlines()[-2:]  # the stub is an interpreter too
-    assert lines == ["custom 6", "yes"]
-
-
-def test_a_rank_without_standard_input_has_none(launcher: Launcher, how: str) -> None:
-    launcher.script("none.py", "import sys, json; print(json.dumps(sys.stdin is None))")
-    assert launcher.run(how, ["none.py"], close=[0]).told is True
-
-
-def test_what_a_rank_prints_is_there_at_once(launcher: Launcher, how: str) -> None:
-    launcher.script("prints.py", "import time\nprint('now', end='')\ntime.sleep(30)\n")
-    started = launcher.start(how, ["prints.py"])
-    wait_until(lambda: "now" in started.out.read_text())
-    os.killpg(started.pid, signal.SIGTERM)
-    started.wait()
-
-
-def test_a_long_environment_and_many_arguments_arrive(launcher: Launcher, how: str) -> None:
-    launcher.script("long.py", "import os, sys, json; print(json.dumps([len(os.environ['LONG']), len(sys.argv)]))")
-    result = launcher.run(how, ["long.py", *map(str, range(2000))], env={"LONG": "x" * 120_000})
-    assert result.told == [120_000, 2001]
-
-
-def test_a_rank_starts_sooner_than_its_imports_take(launcher: Launcher) -> None:
-    launcher.script("torch_only.py", "import torch, torch._dynamo\n")
-    launcher.run("warm", ["torch_only.py"])
-    took = {}
-    for how in HOWS:
-        began = time.monotonic()
-        launcher.run(how, ["torch_only.py"])
-        took[how] = time.monotonic() - began
-    assert took["warm"] < took["cold"]
+def test_the_numa_policy_is_the_ranks_own(launcher: Launcher, how: str) -> None:
+    launcher.script("policy.py", "print(open('/proc/self/numa_maps').readline().split()[1])")
+    for policy in ("bind:0", "default", "interleave:0", "local"):
+        try:
+            result = launcher.run(how, ["policy.py"], numa=policy)
+        except NotAllowed:
+            pytest.skip("set_mempolicy is not allowed here")
+        assert result.out == f"{policy}\n"
+        assert "cold" not in result.err

@@ -152,6 +152,7 @@ def test_a_hundred_forks_all_work(launcher: Launcher) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_a_thousand_forks_all_work_and_leave_the_nursery_as_it_was(launcher: Launcher) -> None:
     forks(launcher, 16)
     (nursery,) = launcher.nurseries

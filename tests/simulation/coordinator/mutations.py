@@ -192,7 +192,7 @@ def _always_the_device(*_: object) -> health_judge.Judgement:
 
 
 def _of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = conditions.health_judge.condition_evicts
+    before = health_judge.condition_evicts
     monkeypatch.setattr(health_judge, "condition_evicts", lambda seen: before(replace(seen, foreign=False)))
 
 
@@ -243,7 +243,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("exits are judged before the Xid of theirs", _put(verdicts, "_is_weighed", _no),
              Scenario("exit_then_xid_31")),
     Mutation("an Xid is an incident of its own", _put(eviction, "joinable", _nothing), Scenario("exit_then_xid_79")),
-    Mutation("an Xid joins whatever is open", _put(eviction.blame, "culprits", lambda _: []),
+    Mutation("an Xid joins whatever is open", _put(blame, "culprits", lambda _: []),
              Scenario("xid_elsewhere_at_once")),
     Mutation("what our own kill causes counts", _put(health, "_concerns_us", _yes), Scenario("xid_45_ours")),
     Mutation("an event that is told again is another one", _put(health, "_is_new", _yes), Scenario("xid_79_spare")),
@@ -273,7 +273,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("a world is formed before all have come", _put(rendezvous, "plan_next", _nobody_is_missing),
              Scenario("killed_rank")),
     Mutation("a number is used twice", _put(membership, "next_number", _same_number_again),
-             Seeds("recovery", "generations")),
+             Seeds("spare", "generations")),
     Mutation("what the nodes know of numbers is not heeded", _put(reports, "take_job", _as_if_never_told),
              Scenario("job_end")),
     Mutation("the same input gives another output", _put(Core, "tick", _moody), Seeds("quiet", "replay")),

@@ -8,6 +8,7 @@ import pytest
 
 from ryzen_agent.identity import address_towards, name_from_host
 from ryzen_agent.settings import AgentSettings, read_token, split_target
+from ryzen_agent.warm import environment
 from ryzen_protos.settings import SettingsError, load
 
 
@@ -25,7 +26,12 @@ def given(file: Path | None = None, **flags: object) -> AgentSettings:
         ({"node_rank": "-1"}, "option --node-rank: '-1' is not allowed"),
         ({"node_rank": "first"}, "option --node-rank: 'first' is not allowed"),
         ({"labels": "rack"}, "option --labels: 'rack' is not allowed"),
+        ({"preload": "a,b c"}, "option --preload: 'b c' is not allowed: names of modules"),
+        ({"warm": "hot"}, "option --warm: 'hot' is not allowed"),
         ({"scan_interval_s": "0"}, "option --scan-interval-s: '0' is not allowed"),
+        ({"gpu_interval_s": "0"}, "option --gpu-interval-s: '0' is not allowed"),
+        ({"power_cap_share": "1.5"}, "option --power-cap-share: '1.5' is not allowed"),
+        ({"expected_gpus": "all"}, "option --expected-gpus: 'all' is not allowed"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(flags: dict[str, object], line: str) -> None:
@@ -103,3 +109,35 @@ def test_a_token_file_without_a_node_token_is_one_line(tmp_path: Path, text: str
     with pytest.raises(SettingsError, match=r"option --token-file: .*lines of which one is 'node TOKEN'") as caught:
         read_token(load(AgentSettings, {"token_file": file}))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_health_is_on_and_what_its_collectors_are_told_comes_from_flags_environment_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("infiniband_exclude: [mlx5_3, mlx5_4]\nexpected_gpus: 8\n")
+    monkeypatch.setenv("RYZEN_HEALTH_WITHOUT", "clock,host")
+    health = given(file, kmsg_path="/somewhere", gpu_interval_s="2").health_settings(tmp_path)
+    assert health is not None
+    assert (health.kmsg_path, health.gpu_interval_s, health.expected_gpus) == (Path("/somewhere"), 2.0, 8)
+    assert health.infiniband_exclude == ("mlx5_3", "mlx5_4")
+    assert health.without == ("clock", "host")
+    assert health.state_folder == tmp_path
+    assert health.power_cap_share is None
+
+
+def test_health_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert given(health=False).health_settings(tmp_path) is None
+    monkeypatch.setenv("RYZEN_HEALTH", "false")
+    assert given().health_settings(tmp_path) is None
+    assert given(health=True).health_settings(tmp_path) is not None
+
+
+def test_modules_to_preload_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("preload: [transformers, mypkg.model]\nwarm: context\n")
+    assert environment(given(file)) == {"RYZEN_PRELOAD": "transformers,mypkg.model", "RYZEN_WARM": "context"}
+    monkeypatch.setenv("RYZEN_PRELOAD", "a, b.c,")
+    assert given(file).preload == ("a", "b.c")
+    assert given(file, preload="d", warm="fork").preload == ("d",)
+    assert environment(given(preload="", warm="fork")) == {"RYZEN_PRELOAD": "", "RYZEN_WARM": "fork"}

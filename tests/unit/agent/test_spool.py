@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ryzen_agent.spool import Spool
+from ryzen_protos.v1 import node_pb2
 
 
 def test_events_are_there_again_after_a_restart_until_acknowledged(tmp_path: Path) -> None:
@@ -74,3 +75,43 @@ def test_a_folder_that_cannot_be_written_costs_the_history_not_the_run(tmp_path:
     assert len(spool) == 1
     assert spool.error is not None
     assert "memory only" in spool.error
+
+
+def xid(spool: Spool, code: int) -> None:
+    spool.add_health("job", node_pb2.HealthEvent(kind="xid", code=code), unix_ns=7)
+
+
+def test_health_is_kept_while_there_is_telemetry_to_drop(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", bytes_max=4096)
+    for code in range(10):
+        xid(spool, code)
+    for number in range(1000):
+        spool.add("event", "job", {"number": str(number), "padding": "x" * 50})
+    kept = spool.pending()
+    assert [each.health.code for each in kept if each.kind == "health"] == list(range(10))
+    assert kept[-1].fields["number"] == "999"
+    assert [each.id for each in kept] == sorted(each.id for each in kept)
+    assert kept[0].unix_ns == 7
+
+
+def test_a_flood_of_health_is_bounded_too_and_drops_the_oldest(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", bytes_max=4096)
+    for code in range(1000):
+        xid(spool, code)
+    kept = spool.pending()
+    assert kept[-1].health.code == 999
+    assert sum(each.ByteSize() for each in kept) <= 4096
+    assert (tmp_path / "spool").stat().st_size <= 2 * 4096
+
+
+def test_the_bound_holds_after_a_restart_and_health_has_survived(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", bytes_max=4096)
+    xid(spool, 79)
+    for number in range(70):
+        spool.add("event", "job", {"number": str(number), "padding": "x" * 50})
+    assert spool.dropped > 0
+    spool.close()
+    kept = Spool(tmp_path / "spool", bytes_max=4096).pending()
+    assert sum(each.ByteSize() for each in kept) <= 4096
+    assert kept[0].health.code == 79
+    assert kept[-1].fields["number"] == "69"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_lab.bench import document, hang
+from ryzen_lab.bench import document, hang, warm
 from ryzen_lab.errors import LabError
 from ryzen_lab.summary import table
 
@@ -20,24 +20,13 @@ def result(recovered: float | None, known: float | None = 0.2) -> dict[str, obje
 def test_a_table_is_replaced_and_the_others_and_the_text_around_stay(tmp_path: Path) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     document.write(path, "beat", "first")
-    document.write(path, "spine", "second")
+    document.write(path, "hang", "second")
     path.write_text(path.read_text() + "\nA note by hand.\n")
     document.write(path, "beat", "third")
     text = path.read_text()
     assert text.startswith("# Benchmarks")
     assert "first" not in text
     assert text.index("third") < text.index("second") < text.index("A note by hand.")
-
-
-def test_a_row_gives_median_least_and_most_and_how_many_recovered() -> None:
-    rows = [{"name": "ours", "results": [result(3.0), result(2.0), result(9.0)], "failures": ["never"]}]
-    text = document.spine_table(rows, "ryzen-lab bench spine")
-    assert "| ours | 0.10 (0.10 to 0.10) | 0.20 (0.20 to 0.20) | 3.00 (2.00 to 9.00) | 3 (3 to 3) | 3 of 4 |" in text
-
-
-def test_a_row_that_never_recovered_has_no_figures() -> None:
-    text = document.spine_table([{"name": "stock", "results": [], "failures": ["never"]}], "command")
-    assert "| stock | - | - | - | - | 0 of 1 | - |" in text
 
 
 def test_the_summary_counts_only_what_is_known() -> None:
@@ -89,3 +78,11 @@ def test_what_is_no_result_of_a_trial_is_told_in_one_line(tmp_path: Path, text: 
     (tmp_path / "x").write_text(text)
     with pytest.raises(LabError, match=r"x: (not|neither)"):
         hang.read([tmp_path / "x"])
+
+
+def test_forked_ranks_stand_beside_fresh_interpreters_with_the_ratio_of_the_medians() -> None:
+    pair = {"cold": [4.0, 6.0, 5.0], "warm": [1.0, 2.0, 3.0]}
+    names = ("first_step_s_2", "first_step_s_8", "empty_s", "imports_s", "pss_mb_2", "pss_mb_8")
+    text = warm.table({"repeat": 3, "starts": 10, **dict.fromkeys(names, pair)}, "ryzen-lab bench warm --repeat 3")
+    assert "| first step of a job of 2 ranks, s | 5.00 (4.00 to 6.00) | 2.00 (1.00 to 3.00) | 0.40 |" in text
+    assert "| memory of 8 ranks after the first step, MB | 5 (4 to 6) | 2 (1 to 3) | 0.40 |" in text

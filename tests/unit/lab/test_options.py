@@ -25,6 +25,8 @@ WRONG = {
     "strike after the end": (["--at-step", "100", "--steps", "100"], "not before the end"),
     "unknown rendezvous": (["--rdzv", "etcd"], "option --rdzv"),
     "no nodes": (["--nodes", "0"], "option --nodes"),
+    "no such Xid": (["--fault", "xid", "--xid", "seven"], "option --xid: 'seven'"),
+    "an Xid without an agent": (["--fault", "xid", "--bare", "--rdzv", "c10d"], "has no agent"),
     "bare ryzen": (["--bare"], "--rdzv c10d"),
     "no such script": (["--script", "/nowhere/train.py"], "/nowhere/train.py"),
 }

@@ -32,7 +32,7 @@ def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv(attaching.ATTACHED, "")
     monkeypatch.setattr(attaching, "_runs", {})
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr("atexit.register", lambda *_call: None)
+    monkeypatch.setattr("atexit.register", lambda *_function: None)
     run = ryzen_trainer.attach(role="trainer", device="GPU-1")
     assert run.attached
     return run

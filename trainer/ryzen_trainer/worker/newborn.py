@@ -46,24 +46,32 @@ def outlive_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
-class Newborn:
-    """A child right after the fork."""
+def stand_alone(nursery: int) -> None:
+    """Right after the fork, before anything else."""
+    die_with_parent(nursery)
+    os.setsid()
 
-    def __init__(self, nursery: int, channel: socket.socket, request: Fields, descriptors: list[int]) -> None:
-        die_with_parent(nursery)
-        os.setsid()
+
+class Newborn:
+    """A child that knows which rank it is to be.
+
+    `affinity`: the nursery's. `descriptors`: of the standard streams that are open, as the request says.
+    """
+
+    def __init__(self, channel: socket.socket, request: Fields, descriptors: list[int], affinity: set[int]) -> None:
         self._channel = channel
         self._request = request
         self._descriptors = descriptors
+        self._affinity = affinity
 
     def live(self) -> None:
         """Become the rank and run the script to its end; the interpreter then finalises as ever."""
         mode = wire.only(self._request, b"mode")
         words = [os.fsdecode(each) for each in wire.every(self._request, b"argument")]
         try:
-            affinity = os.sched_getaffinity(0)
-            surroundings.put_on(self._request, self._descriptors)
-            _make_own(affinity)
+            surroundings.put_on_streams(self._request, self._descriptors)
+            surroundings.put_on(self._request)
+            _make_own(self._affinity)
             main = _fresh_main()
             first = os.fsdecode(wire.only(self._request, b"first path"))
             code = None if mode == surroundings.MODULE else _read_script(words[0])
@@ -90,8 +98,7 @@ class Newborn:
             _run(lambda: exec(compile(code, path, "exec", dont_inherit=True), main.__dict__))  # noqa: S102
 
     def _say(self, kind: bytes, text: str) -> None:
-        with contextlib.suppress(OSError):
-            wire.send(self._channel, [(kind, os.fsencode(" ".join(text.split())))])
+        wire.try_send(self._channel, [(kind, os.fsencode(" ".join(text.split())))])
 
 
 def _run(script: Any) -> None:
@@ -150,6 +157,8 @@ def _make_own(nursery_affinity: set[int]) -> None:
     torch: Any = loaded.get("torch")
     if torch is not None:
         torch.default_generator.seed()
+        if torch.cuda.is_initialized():  # of a parked process; without a context there is nothing to seed
+            torch.cuda.seed_all()
         _set_threads(torch, nursery_affinity)
     # random does so by itself after a fork.
 
@@ -159,8 +168,9 @@ def _set_threads(torch: Any, nursery_affinity: set[int]) -> None:
     affinity = os.sched_getaffinity(0)
     if affinity != nursery_affinity and not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(max(1, torch.get_num_threads() * len(affinity) // len(nursery_affinity)))
-    wanted = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    _set_openblas_threads(int(wanted) if wanted.isdigit() else len(affinity))
+    given = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    wanted = next((int(each) for each in given if each.isdigit() and int(each)), len(affinity))
+    _set_openblas_threads(min(wanted, len(affinity)))  # it takes no more than there are CPUs for it
 
 
 def _set_openblas_threads(threads: int) -> None:

@@ -20,7 +20,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -34,9 +33,10 @@ for _name in ("sitecustomize", "usercustomize"):
 
 from pathlib import Path  # noqa: E402
 
-from ryzen_trainer.worker import newborn, preload, wire  # noqa: E402
+from ryzen_trainer.worker import newborn, preload, standby, surroundings, wire  # noqa: E402
+from ryzen_trainer.worker.children import Child, Parked  # noqa: E402
 from ryzen_trainer.worker.errors import WireError  # noqa: E402
-from ryzen_trainer.worker.place import PRELOAD, peer, remove, start_ticks  # noqa: E402
+from ryzen_trainer.worker.place import PRELOAD, peer, remove, start_ticks, state  # noqa: E402
 from ryzen_trainer.worker.wire import Fields  # noqa: E402
 
 REQUEST_S_MAX = 10.0
@@ -44,26 +44,6 @@ REQUEST_S_MAX = 10.0
 
 ZOMBIE_S = 0.5
 """After its stub has gone. torchrun and agents look at least eight times a second."""
-
-
-class Child:
-    """A rank that was forked here, until it is reaped."""
-
-    def __init__(self, pid: int, channel: socket.socket, worker_file: Path) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.channel: socket.socket | None = channel
-        self.worker_file = worker_file
-        self.ended = False
-        self.forgotten_at_s: float | None = None
-
-    def close(self) -> None:
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
 
 
 class Nursery:
@@ -75,6 +55,8 @@ class Nursery:
         self._torchrun = torchrun
         self._socket_file = Path(os.fsdecode(listener.getsockname()))
         self._children: dict[int, Child] = {}
+        self._parked: dict[int, Parked] = {}  # by local rank; each of them is a child, too
+        self._to_park: dict[int, tuple[float, Fields]] = {}  # when, and for whom
         self._key = b""
         self._preloaded: preload.Preloaded | None = None
         self._refuses = ""
@@ -107,6 +89,8 @@ class Nursery:
         while True:
             if waiting is not None and (child := self._answer(*waiting)) is not None:
                 return child
+            if (child := self._park()) is not None:
+                return child
             waiting = self._wait()
 
     def _told(self) -> str:
@@ -120,16 +104,20 @@ class Nursery:
             "modules": [*preload.MODULES, *(self._preloaded.user_names if self._preloaded else [])],
             "seconds": round(self._preloaded.seconds, 3) if self._preloaded else None,
             "refuses": self._refuses,
-        }
+            "parked": {rank: {"pid": each.pid, "device": each.device, "seconds": each.seconds}
+                       for rank, each in self._parked.items() if each.device},
+        }  # fmt: skip
         path = self._socket_file.with_suffix(".json")
+        aside = path.with_name(f".{path.name}")
         with contextlib.suppress(OSError):
-            path.write_text(json.dumps(status) + "\n")
+            aside.write_text(json.dumps(status) + "\n")
+            aside.replace(path)
 
     # ------------------------------------------------------------- one turn of the loop
 
     def _wait(self) -> tuple[socket.socket, Fields, list[int]] | None:
         """Until something happens. A request where there is a new one."""
-        wait_ms = self._reap()
+        wait_ms = self._next_ms(self._reap())
         if self._listener is None and not self._children:
             os._exit(0)  # another nursery has taken over
         poll = select.poll()
@@ -159,24 +147,28 @@ class Nursery:
             if found is not None and not child.ended:
                 self._has_ended(child, found.si_code == os.CLD_EXITED, found.si_status)
         elif child.channel is not None and descriptor == child.channel.fileno():
+            if isinstance(child, Parked) and self._is_ready(child, child.channel):
+                return
             child.channel.close()
             child.channel = None
             if not child.ended:
-                _kill_group(child.pid)
+                child.kill()
             child.forgotten_at_s = time.monotonic()
 
     def _has_ended(self, child: Child, exited: bool, status: int) -> None:
         child.ended = True
-        remove(child.worker_file)
+        if child.worker_file is not None:
+            remove(child.worker_file)
+        self._forget_parked(child)
         if not exited:
-            _kill_group(child.pid)  # what a killed rank leaves in its group; torchrun's own means do not reach there
+            child.kill()  # what a killed rank leaves in its group; torchrun's own means do not reach there
         if child.channel is not None:
             wait_status = status << 8 if exited else status
             with contextlib.suppress(OSError):
                 wire.send(child.channel, [(b"ended", b"%d" % wait_status)])
 
-    def _reap(self) -> float | None:
-        """Milliseconds until there is one more to reap."""
+    def _reap(self) -> list[float]:
+        """In how many seconds there is one more to reap, of each."""
         now_s = time.monotonic()
         waits = []
         for child in list(self._children.values()):
@@ -189,14 +181,21 @@ class Nursery:
             os.waitpid(child.pid, 0)
             child.close()
             del self._children[child.pid]
-        return min(waits) * 1000 + 1 if waits else None
+        return waits
+
+    def _next_ms(self, waits_s: list[float]) -> float | None:
+        """Milliseconds until something is due."""
+        now_s = time.monotonic()
+        waits_s = [*waits_s, *(max(0.0, at_s - now_s) for at_s, _ in self._to_park.values())]
+        return min(waits_s) * 1000 + 1 if waits_s else None
 
     def _end(self) -> None:
         """torchrun is gone, and with it the job on this node."""
         for child in self._children.values():
             if not child.ended:
-                _kill_group(child.pid)
-            remove(child.worker_file)
+                child.kill()
+            if child.worker_file is not None:
+                remove(child.worker_file)
         self._leave()
         os._exit(0)
 
@@ -204,6 +203,10 @@ class Nursery:
         """No more requests: the next stub founds another nursery."""
         if self._listener is None:
             return
+        self._to_park.clear()
+        for each in list(self._parked.values()):
+            each.kill()
+            self._forget_parked(each)
         lock = self._socket_file.with_suffix(".lock")
         remove(self._socket_file, self._socket_file.with_suffix(".json"), lock)
         self._listener.close()
@@ -249,28 +252,110 @@ class Nursery:
         if self._preloaded is not None and (path := self._preloaded.changed()):
             self._leave()
             return b"again", path
-        channels = sum(each.channel is not None for each in self._children.values())
-        why = preload.why_not_fork(channels + 2, set(self._children))  # the listener, and this request's
+        if what := surroundings.unlike(request):
+            return b"cold", f"the nursery has another {what}"
+        why = preload.why_not_fork(self._sockets() + 1, set(self._children))  # and the one to this stub
         return (b"cold", why) if why else (b"", "")
 
     def _fork(self, channel: socket.socket, request: Fields, descriptors: list[int]) -> newborn.Newborn | None:
-        stub = peer(channel)[0]
-        own = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._let_go()
-            return newborn.Newborn(own, channel, request, descriptors)
+        local_rank = int(surroundings.environment(request).get(b"LOCAL_RANK", b"0"))
+        if standby.is_wanted(request):
+            self._to_park[local_rank] = (time.monotonic() + standby.PARK_AFTER_S, request)
+        pid = self._hand_over(local_rank, channel, request, descriptors)
+        if not pid:
+            own, affinity = os.getpid(), os.sched_getaffinity(0)
+            pid = os.fork()
+            if pid == 0:
+                newborn.stand_alone(own)
+                self._let_go()
+                return newborn.Newborn(channel, request, descriptors, affinity)
         for each in descriptors:
             os.close(each)
-        local_rank = _environment(request).get(b"LOCAL_RANK", b"0")
-        child = Child(pid, channel, self._socket_file.with_name(f"worker-{int(local_rank)}"))
+        child = Child(pid, channel)
+        child.worker_file = self._socket_file.with_name(f"worker-{local_rank}")
         self._children[pid] = child
         with contextlib.suppress(OSError):  # an agent knows less without it
+            stub = peer(channel)[0]
             text = f"{stub} {start_ticks(stub)} {pid} {start_ticks(pid)}\n"
             aside = child.worker_file.with_name(f".{child.worker_file.name}.{pid}")
             aside.write_text(text)
             aside.replace(child.worker_file)
         return None
+
+    # ------------------------------------------------------------- parked processes
+
+    def _park(self) -> newborn.Newborn | None:
+        """Fork for one local rank that has waited long enough. Returns in that child, and when it is to be a rank."""
+        now_s = time.monotonic()
+        local_rank = next((each for each, (at_s, _) in self._to_park.items() if at_s <= now_s), None)
+        if local_rank is None:
+            return None
+        request = self._to_park.pop(local_rank)[1]
+        former = self._parked.get(local_rank)
+        if former is not None and standby.fits(former.request, request):
+            return None
+        self._discard(local_rank)
+        if preload.why_not_fork(self._sockets(), set(self._children)):
+            return None
+        own, affinity = os.getpid(), os.sched_getaffinity(0)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            newborn.stand_alone(own)
+            ours.close()
+            self._let_go()
+            found, descriptors = standby.wait(theirs, request)
+            channel = socket.socket(fileno=descriptors[0])
+            return newborn.Newborn(channel, found, descriptors[1:], affinity)
+        theirs.close()
+        ours.settimeout(standby.HAND_OVER_S_MAX)
+        self._parked[local_rank] = parked = Parked(pid, ours, request)
+        self._children[pid] = parked
+        return None
+
+    def _is_ready(self, parked: Parked, channel: socket.socket) -> bool:
+        """Hear what it says. False where it is gone, or will be."""
+        with contextlib.suppress(OSError, WireError, ValueError):
+            said, _ = wire.receive(channel)
+            if said and said[0][0] == b"parked":
+                parked.device, parked.seconds = os.fsdecode(said[0][1]), float(wire.only(said, b"seconds"))
+                self._write_status()
+                return True
+        return False
+
+    def _hand_over(self, local_rank: int, channel: socket.socket, request: Fields, descriptors: list[int]) -> int:
+        """The pid of the parked process that is the rank now; 0 where a fresh fork must be made."""
+        parked = self._parked.get(local_rank)
+        if parked is None or not standby.fits(parked.request, request):
+            self._discard(local_rank)
+            return 0
+        if not parked.device or parked.channel is None:  # not ready: for the generation after this one
+            return 0
+        try:
+            if state(parked.pid) not in b"SR":
+                raise InterruptedError("somebody has stopped it")
+            wire.send(parked.channel, request, [channel.fileno(), *descriptors])
+        except OSError:
+            self._discard(local_rank)
+            return 0
+        self._forget_parked(parked)
+        parked.close()
+        return parked.pid
+
+    def _discard(self, local_rank: int) -> None:
+        if (parked := self._parked.get(local_rank)) is not None:
+            parked.kill()
+            self._forget_parked(parked)
+
+    def _forget_parked(self, child: Child) -> None:
+        for local_rank, each in list(self._parked.items()):
+            if each is child:
+                del self._parked[local_rank]
+                self._write_status()
+
+    def _sockets(self) -> int:
+        """As many are open on purpose: the listener, and a connection to each child."""
+        return sum(each.channel is not None for each in self._children.values()) + 1
 
     def _let_go(self) -> None:
         """In the child: nothing of the nursery's stays open."""
@@ -280,18 +365,6 @@ class Nursery:
             self._listener.close()
             os.close(self._lock)
         os.close(self._torchrun)
-
-
-def _environment(request: Fields) -> dict[bytes, bytes]:
-    pairs = (each.partition(b"=") for each in wire.every(request, b"environment"))
-    return {name: value for name, _, value in pairs}
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)  # it may not lead a group yet
 
 
 def _be_silent() -> None:

@@ -170,6 +170,11 @@ def start_ticks(pid: int) -> int:
     return int(_stat(pid)[19])
 
 
+def state(pid: int) -> bytes:
+    """One letter, see proc(5). Raises OSError where there is no such process."""
+    return _stat(pid)[0]
+
+
 def _stat(pid: int) -> list[bytes]:
     """/proc/PID/stat from its third field, the state, on."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - no Path needed

@@ -19,7 +19,7 @@ import socket
 import sys
 from pathlib import Path
 
-from ryzen_trainer.worker import surroundings, wire
+from ryzen_trainer.worker import standby, surroundings, wire
 from ryzen_trainer.worker.errors import Cold, WireError
 from ryzen_trainer.worker.place import COLD, Place, reached_or_locked, start_ticks
 
@@ -64,6 +64,7 @@ class Stub:
     def __init__(self, mode: bytes, words: list[str]) -> None:
         if os.environ.get(COLD, "0") not in {"", "0"}:
             raise Cold(f"{COLD} is set")
+        standby.check(os.environ.get(standby.WARM, ""))
         self._descriptors, streams = surroundings.standard_descriptors()
         self._torchrun = os.getppid()
         try:

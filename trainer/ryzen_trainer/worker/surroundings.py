@@ -1,7 +1,8 @@
 """What a process inherits from the one that starts it: read in the stub, put on in the forked rank.
 
 Both halves of one thing stand together here, each in the order of `wire` names: arguments, environment, cwd, umask,
-niceness, affinity, limits, signals, the OOM killer's opinion. Descriptors 0 to 2 travel beside it.
+niceness, scheduler, affinity, NUMA policy, limits, signals, what a core holds, the OOM killer's opinion. Descriptors 0
+to 2 travel beside it. What a process cannot put on (control groups, namespaces, rights) must be the nursery's already.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import resource
 import signal
 import sys
 
-from ryzen_trainer.worker import wire
+from ryzen_trainer.worker import numa, wire
 from ryzen_trainer.worker.wire import Fields
 
 SCRIPT, MODULE = b"script", b"module"
 
 _OOM = "/proc/self/oom_score_adj"
+_CORE = "/proc/self/coredump_filter"
+_RIGHTS = (b"Uid", b"Gid", b"Groups", b"CapEff", b"CapBnd", b"NoNewPrivs", b"Seccomp")
+"""Lines of /proc/self/status."""
+
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 """Python ignores these in every process; that they are ignored was no wish of torchrun's."""
 
@@ -31,13 +36,35 @@ def read(mode: bytes, arguments: list[str]) -> Fields:
         (b"cwd", os.fsencode(os.getcwd())),  # noqa: PTH109 - no Path needed
         (b"umask", b"%d" % _umask()),
         (b"nice", b"%d" % os.getpriority(os.PRIO_PROCESS, 0)),
+        (b"scheduler", _numbers([os.sched_getscheduler(0), os.sched_getparam(0).sched_priority])),
         (b"affinity", _numbers(sorted(os.sched_getaffinity(0)))),
+        (b"memory policy", os.fsencode(numa.policy())),
         (b"ignored", _numbers(sorted(_ignored()))),
         (b"blocked", _numbers(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))),
-        (b"oom", _read_oom()),
+        (b"oom", _read(_OOM)),
+        (b"core", _read(_CORE)),
     ]
     fields += [(b"limit", _numbers([each, *resource.getrlimit(each)])) for each in _limits()]
+    fields += [(b"fixed", each) for each in fixed()]
     return fields
+
+
+def fixed() -> list[bytes]:
+    """NAME=VALUE of what a process is born into: control groups, namespaces, rights."""
+    status = (line.partition(b":") for line in _read("/proc/self/status").splitlines())
+    found = [b"cgroup=" + _read("/proc/self/cgroup")]
+    found += [name + b"=" + value.strip() for name, _, value in status if name in _RIGHTS]
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir("/proc/self/ns")):  # noqa: PTH208
+            found.append(os.fsencode(f"{name} namespace={os.readlink(f'/proc/self/ns/{name}')}"))  # noqa: PTH115
+    return found
+
+
+def unlike(fields: Fields) -> str:
+    """The name of something fixed that this process has otherwise; "" where there is none."""
+    theirs, own = wire.every(fields, b"fixed"), set(fixed())
+    other = next((each for each in theirs if each not in own), b"")
+    return os.fsdecode(other.partition(b"=")[0])
 
 
 def standard_descriptors() -> tuple[list[int], bytes]:
@@ -52,13 +79,15 @@ def standard_descriptors() -> tuple[list[int], bytes]:
     return is_open, _numbers(is_open)
 
 
-def put_on(fields: Fields, descriptors: list[int]) -> None:
-    """Make them this process's. Raises OSError or ValueError where one is not allowed."""
-    _put_on_streams([int(each) for each in wire.only(fields, b"streams").split()], descriptors)
+def environment(fields: Fields) -> dict[bytes, bytes]:
+    pairs = (each.partition(b"=") for each in wire.every(fields, b"environment"))
+    return {name: value for name, _, value in pairs}
+
+
+def put_on(fields: Fields) -> None:
+    """Make all but the streams this process's. Raises OSError or ValueError where one is not allowed."""
     os.environ.clear()
-    for each in wire.every(fields, b"environment"):
-        name, _, value = each.partition(b"=")
-        os.environb[name] = value
+    os.environb.update(environment(fields))
     os.umask(int(wire.only(fields, b"umask")))
     for each in wire.every(fields, b"limit"):
         number, soft, hard = (int(part) for part in each.split())
@@ -66,13 +95,18 @@ def put_on(fields: Fields, descriptors: list[int]) -> None:
             resource.setrlimit(number, (soft, hard))
     _put_on_scheduling(fields)
     with contextlib.suppress(OSError):  # to lower it takes a right that a rank need not have
-        _write_oom(wire.only(fields, b"oom"))
+        _write(_OOM, wire.only(fields, b"oom"))
+    _write(_CORE, wire.only(fields, b"core"))
     os.chdir(os.fsdecode(wire.only(fields, b"cwd")))
     _put_on_signals(fields)
 
 
-def _put_on_streams(places: list[int], descriptors: list[int]) -> None:
-    """As torchrun redirected them. The stream objects stay those of the nursery, which runs unbuffered like a rank."""
+def put_on_streams(fields: Fields, descriptors: list[int]) -> None:
+    """As torchrun redirected them. The stream objects stay those of the nursery, which runs unbuffered like a rank.
+
+    Raises OSError or ValueError.
+    """
+    places = [int(each) for each in wire.only(fields, b"streams").split()]
     if len(places) != len(descriptors):
         raise ValueError(f"{len(descriptors)} descriptors came for {len(places)} streams")
     for place, descriptor in zip(places, descriptors, strict=True):
@@ -94,6 +128,10 @@ def _put_on_scheduling(fields: Fields) -> None:
     affinity = {int(each) for each in wire.only(fields, b"affinity").split()}
     if os.sched_getaffinity(0) != affinity:
         os.sched_setaffinity(0, affinity)
+    scheduler, priority = (int(each) for each in wire.only(fields, b"scheduler").split())
+    if os.sched_getscheduler(0) != scheduler or os.sched_getparam(0).sched_priority != priority:
+        os.sched_setscheduler(0, scheduler, os.sched_param(priority))
+    numa.set_policy(os.fsdecode(wire.only(fields, b"memory policy")))
 
 
 def _put_on_signals(fields: Fields) -> None:
@@ -117,18 +155,19 @@ def _umask() -> int:
     return mask
 
 
-def _read_oom() -> bytes:
+def _read(path: str) -> bytes:
+    """Empty where the kernel has no such file."""
     try:
-        with open(_OOM, "rb") as file:  # noqa: PTH123 - no Path needed
+        with open(path, "rb") as file:  # noqa: PTH123 - no Path needed
             return file.read().strip()
     except OSError:
         return b""
 
 
-def _write_oom(value: bytes) -> None:
-    if value and value != _read_oom():
-        with open(_OOM, "wb") as file:  # noqa: PTH123
-            file.write(value)
+def _write(path: str, value: bytes) -> None:
+    if value and value != _read(path):
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write(b"0x" + value if path == _CORE else value)
 
 
 def _numbers(values: list[int]) -> bytes:

@@ -9,6 +9,9 @@ Descriptors travel with the first byte (SCM_RIGHTS).
                        note       a line for the user, before any of the others
     rank -> stub       started    its pid
     nursery -> stub    ended      its wait status
+
+    parked -> nursery  parked     its device; or unfit, and why (standby.py)
+    nursery -> parked  rank       the stub's message, its connection and its descriptors
 """
 
 from __future__ import annotations
@@ -60,6 +63,12 @@ def send(channel: socket.socket, fields: Fields, descriptors: list[int] | None =
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else 0
     if sent < len(message):  # to send nothing to a peer that has answered and gone by now is an error, too
         channel.sendall(message[sent:])
+
+
+def try_send(channel: socket.socket, fields: Fields) -> None:
+    """Where nobody is there to read it, nobody needs to know."""
+    with contextlib.suppress(OSError):
+        send(channel, fields)
 
 
 def receive(channel: socket.socket, descriptors_max: int = 0) -> tuple[Fields, list[int]]:

@@ -21,6 +21,7 @@ from ryzen_agent.health.collectors.storage import StorageCollector
 from ryzen_agent.health.settings import HealthSettings
 
 Maker: TypeAlias = Callable[[HealthSettings], Collector]
+"""Makes a collector in the agent's event loop: what may block is for `collect`."""
 
 COLLECTORS: tuple[Maker, ...] = (
     KernelLog,

@@ -24,6 +24,7 @@ class InfinibandCollector(Collector):
 
     def __init__(self, settings: HealthSettings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self.sources = (settings.sys / "class/infiniband",)
         self._now = now
         self._files = SmallFiles()
         self._histories: dict[str, PortHistory] = {}

@@ -49,6 +49,7 @@ class KernelLog(Collector):
 
     def __init__(self, settings: HealthSettings) -> None:
         self._settings = settings
+        self.sources = (settings.kmsg_path,)
         self._source: Source | None = None
         self._left: places.Place | None = None
         self._was_absent = False

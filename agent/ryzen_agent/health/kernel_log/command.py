@@ -38,6 +38,8 @@ def scan(source: str, as_json: bool, out: TextIO) -> int:
                 if seen is not None:
                     found += 1
                     out.write(_object(seen) if as_json else _row(seen, head=found == 1))
+                else:
+                    out.flush()  # a chunk is done: `dmesg --follow` may take its time with the next
         if not as_json:
             out.write(f"{found} finding{'' if found == 1 else 's'} in {lines} lines\n")
         out.flush()
@@ -91,12 +93,12 @@ def _seen(chunks: _Chunks) -> Iterator[tuple[int, Seen | None]]:
 
 
 def _of(finder: Finder, lines: list[bytes], now_unix_s: float) -> Iterator[tuple[int, Seen | None]]:
-    yield len(lines), None
     for line in lines:
         if may_matter(line) or line.startswith(b"{"):
             seen = finder.look(line, now_unix_s)
             if seen is not None and seen.finding is not None:
                 yield 0, seen
+    yield len(lines), None
 
 
 def _object(seen: Seen) -> str:

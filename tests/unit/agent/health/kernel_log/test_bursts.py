@@ -121,6 +121,7 @@ NUMBERED = st.builds(
     st.sampled_from([
         "", " on link 3", " on link 4", " (GPC 1, TPC 2, SM 0)", " (GPC 1, TPC 3, SM 0)", " changed",
         " on link 3(0x1, 0x0, 0x0, 0x0)", " on link 3(0x2, 0x0, 0x0, 0x0)", " x Fatal y", " caused by previous Xid 13",
+        " fatal(0x1, 0x0, 0x0, 0x0)", " fatal(0x2, 0x0, 0x0, 0x0)",
         " GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)",
         " GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)",
     ]),

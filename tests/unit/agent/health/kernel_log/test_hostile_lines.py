@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,13 @@ def test_lines_are_the_same_however_a_stream_is_cut(parts: list[bytes], data: st
 
 
 def test_of_a_line_without_an_end_only_a_records_length_is_kept() -> None:
-    splitter = Lines()
+    splitter, chunk = Lines(), b"x" * 65536
+    tracemalloc.start()
     for _ in range(100):
-        assert splitter.feed(b"x" * 65536) == []
+        assert splitter.feed(chunk) == []
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * len(chunk)
     (line,) = splitter.feed(b"\n")
     assert line == b"x" * LINE_BYTES
 
