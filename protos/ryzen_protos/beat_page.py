@@ -284,7 +284,7 @@ class BeatReader:
         """The finished steps that the ring still holds, oldest first; only the `last` ones of them."""
         raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
         counts = _STEP_COUNTS.unpack(raw)
-        newest = sorted(range(STEPS), key=counts.__getitem__)[-last:]
+        newest = sorted(range(STEPS), key=lambda at: (counts[at], not at))[-last:]  # the first, too, has count 0
         found = [_checked(_STEP, raw, place * _STEP_BYTES) for place in newest]
         for values in [each for each in found if each is not None]:
             step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values

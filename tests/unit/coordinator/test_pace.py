@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ryzen_coordinator import render
-from ryzen_coordinator.core.events import PaceSeen
-from ryzen_coordinator.core.pace import together
+from ryzen_coordinator.core.events import JobSeen, PaceSeen, Shape
+from ryzen_coordinator.core.pace import of_job, together
+from ryzen_coordinator.core.progress import ProgressTable
+from ryzen_coordinator.core.state import Job, Member, World
 from ryzen_coordinator.server import convert
 from ryzen_protos.v1 import node_pb2 as pb
 from ryzen_protos.v1 import operator_pb2
@@ -31,6 +33,19 @@ def test_rates_add_up_and_means_are_over_ranks() -> None:
     assert pace.sections["data"] == pytest.approx((2 * 0.4 + 3 * 1.0) / 4)
     assert sum(pace.sections.values()) == pytest.approx(1.0)
     assert pace.communication == pytest.approx((2 * 0.2 + 3 * 0.2) / 4)
+
+
+def test_only_nodes_of_the_world_count_and_only_what_they_say_of_its_generation() -> None:
+    job = Job("me", "job", Shape(), 0.0, generation=2, table=ProgressTable(2, ["a", "b"]))
+    job.world = World(2, ("a", "b"), ((1, 1), (2, 1)), None, True, 4)
+    told = {"a": NODE._replace(generation=2), "b": NODE, "spare": NODE._replace(generation=2)}
+    for node, pace in told.items():
+        job.members[node] = Member(node, JobSeen("job", "me"), 0.0, 0.0, pace=pace)
+    found = of_job(job)
+    assert found is not None
+    assert found.ranks == 2, "those of a: b still tells of the generation before, the spare is no part of it"
+    job.members["a"].pace = None
+    assert of_job(job) is None
 
 
 def test_of_the_losses_the_extremes_are_named_by_rank() -> None:

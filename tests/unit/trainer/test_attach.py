@@ -85,6 +85,7 @@ def test_the_sections_of_a_step_add_up_to_the_step(rank: Run, tmp_path: Path) ->
     rank.finish()
     steps = list(page(tmp_path).steps())
     assert [each.step for each in page(tmp_path).steps(last=5)] == [15, 16, 17, 18, 19]
+    assert list(page(tmp_path).steps(last=20)) == steps
     for each in steps:
         assert sum(each.sections) == pytest.approx(each.duration_ns / 1e9, rel=0.02)
 
