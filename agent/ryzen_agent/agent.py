@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from ryzen_agent import desire, executor, report
+from ryzen_agent import desire, executor, pace, report
 from ryzen_agent.decision import decide
 from ryzen_agent.door import Door
 from ryzen_agent.health import telling
@@ -71,6 +71,7 @@ class Agent:
         self._prober = Prober(self._loop, self._upstream.dirty)
         self._health = HealthWatch(health, self._jobs, self._spool.add_health, self._upstream.dirty)
         self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
+        self._pace = pace.PaceNews()
         self._doors: dict[int, Door] = {}
         self._checking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -260,12 +261,14 @@ class Agent:
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
             self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
+            self._pace = pace.PaceNews()
         stacks = self._stacks.take(self._jobs, self._desire.inquiry)
         gaps = self._gaps.take(self._jobs, now_s)
+        paces = self._pace.take(self._jobs, now_s)
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._jobs, now_s, stacks, gaps),
+            jobs=self._observed(self._jobs, now_s, stacks, gaps, paces),
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -297,11 +300,13 @@ class Agent:
         now_s: float,
         stacks: Mapping[Job, Mapping[int, str]],
         gaps: Mapping[Job, Mapping[str, float]],
+        paces: Mapping[Job, node_pb2.Pace],
     ) -> Iterator[node_pb2.ObservedJob]:
         for job in jobs:
             goal = self._desire.goal(job)
             generation = goal.generation if goal else 0
-            yield report.observed_job(job, generation, now_s, stacks.get(job, {}), gaps.get(job, {}))
+            due = stacks.get(job, {}), gaps.get(job, {}), paces.get(job)
+            yield report.observed_job(job, generation, now_s, *due)
 
     # ------------------------------------------------------------- the command line's side
 
@@ -323,6 +328,7 @@ class Agent:
                 now_s,
                 {job: report.stack_texts(job) for job in jobs},
                 {job: job.gaps.longest() for job in jobs},
+                {job: found for job in jobs if (found := pace.of_job(job)) is not None},
             ),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,

@@ -82,10 +82,15 @@ def stack_texts(job: Job) -> dict[int, str]:
 
 
 def observed_job(
-    job: Job, desired_generation: int, now_s: float, stacks: Mapping[int, str], gaps: Mapping[str, float]
+    job: Job,
+    desired_generation: int,
+    now_s: float,
+    stacks: Mapping[int, str],
+    gaps: Mapping[str, float],
+    pace: node_pb2.Pace | None = None,
 ) -> node_pb2.ObservedJob:
-    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`: the texts
-    that are due."""
+    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`, `gaps` and
+    `pace`: what of these is due."""
     phase = job.phase(now_s)
     ranks = job.newest()
     message = node_pb2.ObservedJob(
@@ -98,6 +103,7 @@ def observed_job(
         gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in gaps.items()],
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,
+        pace=pace,
     )
     _add_handler(message, job, phase)
     message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())

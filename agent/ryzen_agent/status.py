@@ -85,8 +85,29 @@ def _job_lines(job: node_pb2.ObservedJob, desired: node_pb2.DesiredJob | None) -
         yield "  no rendezvous handler of ours: watched only"
     if desired is not None and desired.reason:
         yield f"  {desired.reason}"
+    if job.HasField("pace"):
+        yield f"  {_pace(job.pace)}"
     for rank, record in zip(job.ranks, beat_columns.unpack(job.beats, len(job.ranks)), strict=True):
         yield f"  rank {rank.rank:<5} pid {rank.pid:<8} {_life(rank, record)}"
+
+
+def _pace(pace: node_pb2.Pace) -> str:
+    """One line: "step 0.212 s, 12400 tokens/s, 24.2 samples/s, MFU 34.1 %, data 3 %, forward 31 %"."""
+    words = [f"step {pace.step_s:.3g} s"]
+    words += [f"{pace.tokens_per_s:.0f} tokens/s"] if pace.tokens_per_s else []
+    words += [f"{pace.samples_per_s:.1f} samples/s"] if pace.samples_per_s else []
+    if pace.flops_per_s and pace.peak_flops:
+        words.append(f"MFU {pace.flops_per_s / pace.peak_flops:.1%}")
+        if pace.hardware_flops_per_s > pace.flops_per_s:
+            words.append(f"HFU {pace.hardware_flops_per_s / pace.peak_flops:.1%}")
+    if pace.communication_s:
+        words.append(f"communication {pace.communication_s / pace.step_s:.0%}")
+    words += [
+        f"{name or 'between sections'} {seconds / pace.step_s:.0%}"
+        for name, seconds in zip(pace.sections, pace.section_s, strict=False)
+        if seconds >= 0.005 * pace.step_s
+    ]
+    return ", ".join(words)
 
 
 def _life(rank: node_pb2.ObservedRank, record: Record | None) -> str:

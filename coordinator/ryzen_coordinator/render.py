@@ -26,6 +26,14 @@ def status(message: pb.ClusterStatus) -> RenderableType:
 
 
 def jobs(messages: Iterable[pb.JobStatus]) -> RenderableType:
+    """A row each, and below the table a line on how fast those that tell it train."""
+    messages = list(messages)
+    paces = [Text(f"{job.run_id}: {pace(job.pace)}", "dim") for job in messages if job.HasField("pace")]
+    table = _job_table(messages)
+    return Group(table, *paces) if paces else table
+
+
+def _job_table(messages: Iterable[pb.JobStatus]) -> RenderableType:
     table = _table("job", "phase", "gen", "world", "parked", "step", "quiet / limit", "restarts", "note")
     for job in messages:
         step = str(job.step) if job.HasField("step") else "-"
@@ -40,6 +48,32 @@ def jobs(messages: Iterable[pb.JobStatus]) -> RenderableType:
         parked = ", ".join(job.parked) or "-"
         table.add_row(job.run_id, phase, str(job.generation), world, parked, step, quiet, restarts, job.note)
     return table if table.row_count else Text("no job")
+
+
+def pace(message: pb.JobPace) -> str:
+    """One line: "4 ranks, step 0.212 s, 12400 tokens/s, MFU 34.1 %, waits for data 3 %, loss 2.31 (2.29 to 2.35)"."""
+    words = [f"{message.ranks} ranks, step {message.step_s:.3g} s"]
+    words += [f"{message.tokens_per_s:.0f} tokens/s"] if message.tokens_per_s else []
+    words += [f"{message.samples_per_s:.1f} samples/s"] if message.samples_per_s else []
+    words += [f"MFU {message.mfu:.1%}"] if message.HasField("mfu") else []
+    words += [f"HFU {message.hfu:.1%}"] if message.HasField("hfu") and message.hfu > message.mfu else []
+    if "data" in message.section_share:
+        words.append(f"waits for data {message.section_share['data']:.1%}")
+    if message.HasField("communication_share"):
+        p50_ms, p99_ms = message.all_reduce_p50_s * 1000, message.all_reduce_p99_s * 1000
+        words.append(
+            f"communication {message.communication_share:.0%} (all-reduce p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms)"
+        )
+    if message.HasField("loss"):
+        loss = message.loss
+        least, median, most = (
+            f"{getattr(loss, name):.4g}" if loss.HasField(name) else "none" for name in ("least", "median", "most")
+        )
+        words.append(f"loss {median} ({least} rank {loss.least_rank} to {most} rank {loss.most_rank})")
+        if loss.not_finite:
+            words.append(f"no finite loss on {_numbers(loss.not_finite)}")
+    words += [f"learning rate {message.learning_rate:.3g}"] if message.HasField("learning_rate") else []
+    return ", ".join(words)
 
 
 def nodes(messages: Iterable[pb.NodeStatus]) -> RenderableType:

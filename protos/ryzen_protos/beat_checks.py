@@ -1,6 +1,6 @@
 """The ring of check results in a beat page: what a rank found of its own arithmetic, for others to compare.
 
-    at 7936: 8 records of 32 bytes: sequence, step, digest, group, kind, CRC-32; zeros in pages of before there were any
+    at 36864: 8 records of 32 bytes: sequence, step, digest, group, kind, CRC-32
 
 `step` counts steps done: the digest is of the state that a checkpoint of that step has. Digests are compared among
 the ranks that give the same `group`.
@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 from zlib import crc32
 
-CHECKS_AT, CHECK_BYTES, CHECKS = 7936, 32, 8
+CHECKS_AT, CHECK_BYTES, CHECKS = 36864, 32, 8
 REPLICA = 1
 """Kind: the digest of the parameters after an optimizer step."""
 GROUPS = 1 << 16

@@ -18,8 +18,8 @@ from zlib import crc32
 from ryzen_protos.beat_records import BeatPageError, Header
 
 MAGIC = b"RYZNBEAT"
-VERSION = 2
-PAGE_BYTES = 32768
+VERSION = 3
+PAGE_BYTES = 40960
 HEADER_BYTES = 4096
 PREFIX = struct.Struct("<8sHHII")
 """Magic, version, reserved, JSON bytes, CRC-32 of the JSON."""

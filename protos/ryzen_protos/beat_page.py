@@ -10,9 +10,11 @@ the process: what a killed rank did last stays readable.
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
     7680     256   device: what the rank computes on, written once when that is known; zeros in older pages
-    7936     256   checks: a ring of the last 8 check results (beat_checks.py); zeros in older pages
+    7936     256   measures: FLOPs of a token and of a step, peak of the device, where the script says so; else zeros
     8192   23552   steps: a ring of the last 256 steps
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
+    32768   4096   sums: a ring of the last 128 gradient sums over the ranks; `beat_sums`
+    36864    256   checks: a ring of the last 8 check results; `beat_checks`
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
 whole record always stands: a reader takes the valid slot with the higher sequence number and never waits,
@@ -36,20 +38,26 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_checks, beat_file
+from ryzen_protos import beat_checks, beat_file, beat_sums
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
+    GIVEN_FLOPS,
+    GIVEN_GRAD_NORM,
+    GIVEN_LEARNING_RATE,
+    GIVEN_LOSS,
     BeatPageError,
     Event,
     Failure,
     Header,
+    Measures,
     Progress,
     RareEvent,
     Skip,
     StepMark,
     StepRecord,
-    process_start_ticks,
+    finite_or_none,
+    printable,
 )
 
 __all__ = [
@@ -62,20 +70,20 @@ __all__ = [
     "Event",
     "Failure",
     "Header",
+    "Measures",
     "Progress",
     "RareEvent",
     "Skip",
     "StepMark",
     "StepRecord",
     "finite_or_none",
-    "given_bits",
-    "process_start_ticks",
 ]
 
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
 _NAMES_AT, _NAME_BYTES, NAMES = 5632, 32, 64
 _DEVICE_AT, _DEVICE_BYTES = 7680, 256
+_MEASURES_AT = 7936
 _STEPS_AT, _STEP_BYTES, STEPS = 8192, 92, 256
 _EVENTS_AT, _EVENT_BYTES, EVENTS = 31744, 32, 32
 RING_SECTIONS = 8
@@ -86,15 +94,16 @@ _SEQUENCE = struct.Struct("<Q")
 _PROGRESS = struct.Struct("<QQQHHQQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
 _DEVICE = struct.Struct("<H96sH32s")
+_MEASURES = struct.Struct("<4d")
 _NEVER = bytes(8)
 """A failure without a time was never written: no need to add up its hundreds of bytes at each look."""
 
 _STEP = struct.Struct("<QQQQQd8fQ")
+_STEP_COUNTS = struct.Struct("<" + f"{_STEP.size - _SEQUENCE.size}xQ{_CRC.size}x" * STEPS)
+"""Of the whole ring: the newest records are found before any is checked."""
 _EVENT = struct.Struct("<QQQHH")
 _EVENT_SEQUENCES = struct.Struct("<" + f"Q{_EVENT_BYTES - _SEQUENCE.size}x" * EVENTS)
 """Of the whole ring at once: a look finds it without news nearly always."""
-
-_HAS_LOSS, _HAS_GRAD_NORM, _HAS_LR, _HAS_FLOPS = 1, 2, 4, 8
 
 
 class BeatWriter:
@@ -110,8 +119,7 @@ class BeatWriter:
         self._sequence = 0
         self._names: dict[str, int] = {}
         self._steps = 0
-        self._events = 0
-        self._checks = 0
+        self._events = self._sums = self._checks = 0
         self.section_index("")
 
     def section_index(self, name: str) -> int:
@@ -171,6 +179,11 @@ class BeatWriter:
         raw = _DEVICE.pack(len(name), name, len(address), address)
         self._map[_DEVICE_AT : _DEVICE_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
 
+    def measures(self, measures: Measures) -> None:
+        """Enter what a step is worth and what the device could do."""
+        raw = _MEASURES.pack(*measures)
+        self._map[_MEASURES_AT : _MEASURES_AT + len(raw) + 4] = raw + _CRC.pack(crc32(raw))
+
     def step_done(
         self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
         sections: list[float],
@@ -181,6 +194,11 @@ class BeatWriter:
         at = _STEPS_AT + (self._steps % STEPS) * _STEP_BYTES
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
         self._steps += 1
+
+    def sum_done(self, started_ns: int, ended_ns: int) -> None:
+        """Enter a sum of gradients over the ranks in its ring. One thread at a time, not only the loop's."""
+        self._sums += 1
+        beat_sums.write(self._map, self._sums, started_ns, ended_ns)
 
     def event(self, kind: Event, step: int, detail: int = 0) -> None:
         """Enter a rare event in its ring. `detail`: of its kind, 0 to 65535."""
@@ -241,7 +259,7 @@ class BeatReader:
         if raw.startswith(_NEVER) or (values := _checked(_FAILURE, raw)) is None:
             return None
         at_ns, kind_len, kind, text_len, text = values
-        return Failure(at_ns, _text(kind[:kind_len]), _text(text[:text_len]))
+        return Failure(at_ns, printable(kind[:kind_len]), printable(text[:text_len]))
 
     def device(self) -> tuple[str, str]:
         """UUID and PCI address of the GPU that the rank computes on, as far as they are known: else "" each.
@@ -252,7 +270,14 @@ class BeatReader:
         values = _checked(_DEVICE, raw)
         if values is None or not (values[0] or values[2]):
             return self.header.device, ""
-        return _text(values[1][: values[0]]), _text(values[3][: values[2]])
+        return printable(values[1][: values[0]]), printable(values[3][: values[2]])
+
+    def measures(self) -> Measures | None:
+        """What a step is worth and what the device could do; None where the script has not said it."""
+        values = _checked(_MEASURES, self._read(_MEASURES_AT, _MEASURES.size + _CRC.size))
+        if values is None or not all(0 <= each < math.inf for each in values):
+            return None
+        return Measures(*values) if any(values) else None
 
     def section_names(self) -> list[str]:
         """By index, as far as the table is filled."""
@@ -264,9 +289,13 @@ class BeatReader:
             names.append(name)
         return names
 
-    def steps(self) -> Iterator[StepRecord]:
-        """The finished steps that the ring still holds, oldest first."""
-        for values in sorted(self._ring(_STEP, _STEPS_AT, STEPS, _STEP_BYTES), key=lambda each: int(each[-1])):
+    def steps(self, last: int = STEPS) -> Iterator[StepRecord]:
+        """The finished steps that the ring still holds, oldest first; only the `last` ones of them."""
+        raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
+        counts = _STEP_COUNTS.unpack(raw)
+        newest = sorted(range(STEPS), key=lambda at: (counts[at], not at))[-last:]  # the first, too, has count 0
+        found = [_checked(_STEP, raw, place * _STEP_BYTES) for place in newest]
+        for values in [each for each in found if each is not None]:
             step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
             yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
 
@@ -310,6 +339,10 @@ class BeatReader:
         names = ((self._section(index), each) for index, each in enumerate(seconds))
         return {name: each for name, each in names if name is not None and each > 0 and math.isfinite(each)}
 
+    def sums(self) -> list[tuple[int, int]]:
+        """When the newest sums of gradients began and ended, oldest first."""
+        return beat_sums.read(self._read(beat_sums.AT, beat_sums.BYTES))
+
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
@@ -333,17 +366,12 @@ class BeatReader:
         except OSError:
             return bytes(length)
 
-    def _ring(self, layout: struct.Struct, at: int, records: int, size: int) -> list[tuple[Any, ...]]:
-        raw = self._read(at, records * size)
-        found = (_checked(layout, raw, index * size) for index in range(records))
-        return [values for values in found if values is not None]
-
     def _section(self, index: int) -> str | None:
         if index not in self._names and index < NAMES:
             raw = self._read(_NAMES_AT + index * _NAME_BYTES, _NAME_BYTES)
             if _CRC.unpack_from(raw)[0] != crc32(raw[4:]):
                 return None
-            self._names[index] = _text(raw[4:].rstrip(b"\0"))
+            self._names[index] = printable(raw[4:].rstrip(b"\0"))
         return self._names.get(index)
 
     def _newest_slot(self, raw: bytes) -> tuple[Any, ...] | None:
@@ -358,21 +386,11 @@ class BeatReader:
         return Progress(
             sequence, step, done, self._names.get(section) or self._section(section) or "", entered, started,
             tokens, samples, collectives,
-            loss if given & _HAS_LOSS else None,
-            grad_norm if given & _HAS_GRAD_NORM else None,
-            learning_rate if given & _HAS_LR else None,
-            flops if given & _HAS_FLOPS else None,
+            loss if given & GIVEN_LOSS else None,
+            grad_norm if given & GIVEN_GRAD_NORM else None,
+            learning_rate if given & GIVEN_LEARNING_RATE else None,
+            flops if given & GIVEN_FLOPS else None,
         )  # fmt: skip
-
-
-def given_bits(loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None) -> int:
-    """Which of the optional figures of a record are there."""
-    return (
-        (loss is not None and _HAS_LOSS)
-        | (grad_norm is not None and _HAS_GRAD_NORM)
-        | (learning_rate is not None and _HAS_LR)
-        | (flops is not None and _HAS_FLOPS)
-    )
 
 
 def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] | None:
@@ -380,14 +398,3 @@ def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] 
     if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
         return None
     return layout.unpack_from(raw, at)
-
-
-def _text(raw: bytes) -> str:
-    """Untrusted bytes as one printable line."""
-    text = raw.decode(errors="replace")
-    return "".join(each if each.isprintable() else " " for each in text).strip()
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """For messages and JSON, which have no NaN."""
-    return value if value is not None and math.isfinite(value) else None

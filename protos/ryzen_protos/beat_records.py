@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import NamedTuple
 
 class BeatPageError(ValueError):
     """The file is not a beat page, or not one that may be trusted; the text says which and where."""
+
+
+GIVEN_LOSS, GIVEN_GRAD_NORM, GIVEN_LEARNING_RATE, GIVEN_FLOPS = 1, 2, 4, 8
+"""Bits of what a progress record has."""
 
 
 class Event(IntEnum):
@@ -66,6 +71,20 @@ class Progress(NamedTuple):  # a tuple is made in a tenth of the time, and the a
     flops: float | None
 
 
+class Measures(NamedTuple):
+    """What the script says of its work and its device; 0 for what it does not say.
+
+    `flops_per_token`, `flops_per_step`: of this rank, by the model (MFU); a step is worth its tokens' and its own.
+    `hardware_factor`: FLOPs computed for each of the model's (HFU); more than 1 where activations are recomputed.
+    `peak_flops`: a second, of this rank's device.
+    """
+
+    flops_per_token: float = 0.0
+    flops_per_step: float = 0.0
+    hardware_factor: float = 1.0
+    peak_flops: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An uncaught exception, stamped before the interpreter finalises (which takes a torch process a second)."""
@@ -114,3 +133,24 @@ def process_start_ticks(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"no process {pid}") from error
     return int(text.rpartition(")")[2].split()[19])
+
+
+def printable(raw: bytes) -> str:
+    """Untrusted bytes as one printable line."""
+    text = raw.decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in text).strip()
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """For messages and JSON, which have no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def given_bits(loss: float | None, grad_norm: float | None, learning_rate: float | None, flops: float | None) -> int:
+    """Which of the optional figures of a record are there."""
+    return (
+        (loss is not None and GIVEN_LOSS)
+        | (grad_norm is not None and GIVEN_GRAD_NORM)
+        | (learning_rate is not None and GIVEN_LEARNING_RATE)
+        | (flops is not None and GIVEN_FLOPS)
+    )

@@ -13,11 +13,13 @@ import os
 from pathlib import Path
 
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import BeatWriter, Header, process_start_ticks
+from ryzen_protos.beat_page import BeatWriter, Header
+from ryzen_protos.beat_records import process_start_ticks
 from ryzen_trainer import evidence, gpu
+from ryzen_trainer.detached import DetachedRun
 from ryzen_trainer.failure import Nudge, stamp_uncaught
 from ryzen_trainer.leaving import let_gloo_finish_at_exit
-from ryzen_trainer.run import RESUME_AT_MOST, DetachedRun, Run, resume_at_most
+from ryzen_trainer.run import RESUME_AT_MOST, Run, resume_at_most
 
 ATTACHED = "RYZEN_ATTACHED_PID"
 """Set by `attach()` for the children: the process that writes the page."""

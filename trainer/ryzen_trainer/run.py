@@ -20,14 +20,15 @@ A page has one writer: call from one thread. A forked child writes to it no more
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Skip, given_bits
+from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Measures, Skip
+from ryzen_protos.beat_records import given_bits
 from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
 
@@ -88,6 +89,7 @@ class Run:
         self._spent = [0] * NAMES  # ns of the running step by section
         self._tokens = self._samples = self._step_tokens = 0
         self._given = 0
+        self._flops_per_token = self._flops_per_step = 0.0
         self._measured = (0.0, 0.0, 0.0, 0.0)
 
     @property
@@ -161,6 +163,7 @@ class Run:
     ) -> None:
         """Figures of the running step. `tokens` and `samples` are of this step and are summed up.
 
+        `flops` need not be given where `measures` has said what a token or a step is worth.
         A tensor on an accelerator is passed over, for reading it would wait for the device; give floats.
         """
         tokens, samples = _count(tokens), _count(samples)
@@ -168,9 +171,31 @@ class Run:
         self._step_tokens += tokens
         self._samples += samples
         a, b, c, d = _figure(loss), _figure(grad_norm), _figure(learning_rate), _figure(flops)
+        if d is None and (self._flops_per_token or self._flops_per_step):
+            d = self._step_tokens * self._flops_per_token + self._flops_per_step
         self._given = given_bits(a, b, c, d)
         self._measured = (a or 0.0, b or 0.0, c or 0.0, d or 0.0)
         self._beat(monotonic_ns())
+
+    def measures(
+        self,
+        *,
+        flops_per_token: float = 0.0,
+        flops_per_step: float = 0.0,
+        hardware_factor: float = 1.0,
+        peak_flops: float | None = None,
+    ) -> None:
+        """What this rank's work is worth, and what its device could do: said once, before the loop; for MFU.
+
+        FLOPs of the model, forward and backward: a token's (`ryzen_trainer.throughput` has three ways to them), or a
+        step's where tokens say little. `hardware_factor`: FLOPs computed for each of these (HFU). `peak_flops`: a
+        second, dense; None or 0 for a device whose peak is not known: no MFU then.
+        """
+        given = [_figure(each) or 0.0 for each in (flops_per_token, flops_per_step, hardware_factor, peak_flops)]
+        found = Measures(*(each if 0.0 <= each < math.inf else 0.0 for each in given))
+        self._flops_per_token, self._flops_per_step = found.flops_per_token, found.flops_per_step
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.measures(found)
 
     def computes_on(self, uuid: str, pci: str = "") -> None:
         """The GPU of this rank (UUID, PCI address), so that a fault of it is laid to this rank and to no other.
@@ -179,6 +204,11 @@ class Run:
         """
         with contextlib.suppress(AttributeError, *_NOT_STORABLE):
             self._page.device(uuid, pci)
+
+    def sum_done(self, started_ns: int, ended_ns: int) -> None:
+        """A sum of gradients over the ranks is done; `ryzen_trainer.communication` says it. Times: CLOCK_MONOTONIC."""
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.sum_done(started_ns, ended_ns)
 
     def checkpoint_committed(self, step: int) -> None:
         """The checkpoint of `step` is whole on disk; a restart would resume from it."""
@@ -305,51 +335,6 @@ class _Pause(_Section):
         if self._run._pause == self._index and self._index not in self._run._outer:
             self._run._pause = 0
         super().__exit__(kind, error, where)
-
-
-class DetachedRun(Run):
-    """What `attach()` returns where no agent could see the run: every call does nothing."""
-
-    def __init__(self) -> None:
-        self._nothing = contextlib.nullcontext()
-        self.resume_at_most = resume_at_most(os.environ.get(RESUME_AT_MOST, ""))
-
-    @property
-    def attached(self) -> bool:
-        return False
-
-    @property
-    def number(self) -> int:
-        return 0
-
-    def step(self, number: int) -> None: ...
-
-    def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:  # noqa: ARG002
-        return iter(items)
-
-    def section(self, name: str) -> Section:  # noqa: ARG002
-        return self._nothing
-
-    def pause(self, name: str = "") -> Section:  # noqa: ARG002
-        return self._nothing
-
-    def report(self, **figures: object) -> None: ...
-
-    def computes_on(self, uuid: str, pci: str = "") -> None: ...
-
-    def checkpoint_committed(self, step: int) -> None: ...
-
-    def step_skipped(self, *, nonfinite: bool = False) -> None: ...
-
-    def ask_for_rollback(self, step: int) -> None: ...
-
-    def checked(self, done: int, digest: int, group: int = 0) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def failed(self, error_type: str, message: str) -> None: ...
-
-    def detach(self) -> None: ...
 
 
 def resume_at_most(text: str) -> int | None:

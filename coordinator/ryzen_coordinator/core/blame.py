@@ -121,12 +121,14 @@ _SAME_MOMENT_S = 0.005
 
 # [/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:741.
 # This is typically caused by a remote worker crashing. Check the logs ...
+# Got the following error when running the callback: RuntimeError: [/__w/.../pair.cc:537] Read error ...
+_CALLBACK = re.compile(r"^Got the following error when running the callback: \w+: ")
 _SOURCE_LINE = re.compile(r"^\[[^\]]*\.\w+:\d+\]\s*")
 
 
 def essence(message: str) -> str:
     """An error's message without the place in torch's source and the advice behind it."""
-    return _SOURCE_LINE.sub("", message).partition(" This is typically")[0].rstrip(".")
+    return _SOURCE_LINE.sub("", _CALLBACK.sub("", message)).partition(" This is typically")[0].rstrip(".")
 
 
 def signal_name(number: int) -> str:

@@ -54,6 +54,30 @@ class Beats(NamedTuple):
 NO_BEATS = Beats()
 
 
+class PaceSeen(NamedTuple):
+    """How fast the ranks of a node train, over the newest finished steps of each. Rates are of all of them together.
+
+    `ranks`: global ranks that it is of; `sections`: names and mean seconds of a step; `loss`: the newest, in the
+    order of `ranks`, NaN where not given and infinite where it is no finite number. `peak_flops` 0: not known.
+    `communication_s`: of a step, with a gradient sum under way.
+    """
+
+    generation: int
+    ranks: tuple[int, ...]
+    step_s: float
+    tokens_per_s: float = 0.0
+    samples_per_s: float = 0.0
+    flops_per_s: float = 0.0
+    hardware_flops_per_s: float = 0.0
+    peak_flops: float = 0.0
+    sections: tuple[tuple[str, float], ...] = ()
+    communication_s: float = 0.0
+    all_reduce_p50_s: float = 0.0
+    all_reduce_p99_s: float = 0.0
+    loss: tuple[float, ...] = ()
+    learning_rate: float | None = None
+
+
 class Collective(NamedTuple):
     """One entry of a rank's flight recorder: not done, or the newest of its group. `shape`: "Float[33088]"."""
 
@@ -147,6 +171,7 @@ class JobSeen:
     checks: tuple[ChecksSeen, ...] = ()
     skipped: tuple[tuple[int, bool], ...] = ()
     rollback_wanted: int | None = None
+    pace: PaceSeen | None = None
 
     @property
     def key(self) -> JobKey:

@@ -88,6 +88,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         member.stacks = dict(seen.stacks)
     if seen.groups:
         member.groups = dict(seen.groups)
+    if seen.pace is not None:
+        member.pace = seen.pace
     if member.torchrun_gone:
         job.unended.pop(node.name, None)
     member.heard_s = cluster.now_s

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
-from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, Shape
+from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
 from ryzen_coordinator.core.gaps import Gaps
 from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
@@ -74,6 +74,7 @@ class Member:
     network_incident: int | None = None
     stacks: dict[int, str] = field(default_factory=dict)
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    pace: PaceSeen | None = None
 
     def all_done(self, generation: int) -> bool:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""

@@ -27,7 +27,7 @@ from ryzen_coordinator.core.events import (
     RankSeen,
     Shape,
 )
-from ryzen_coordinator.server import convert_health
+from ryzen_coordinator.server import convert_health, convert_pace
 from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -135,6 +135,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))]),
         skipped=_skipped(message) if message.skipped else (),
         rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
+        pace=convert_pace.pace(message.pace, _line) if message.HasField("pace") else None,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 import ryzen_protos
-from ryzen_coordinator.core import incidents
+from ryzen_coordinator.core import incidents, pace
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.health_record import Burst
 from ryzen_coordinator.core.phases import WORLD_UP
@@ -90,6 +91,35 @@ def _job(cluster: Cluster, job: Job) -> pb.JobStatus:
         sends_progress=job.sends_progress,
         note=note,
         exit_code=job.exit_code,
+        pace=_pace(pace.of_job(job)),
+    )
+
+
+def _pace(found: pace.JobPace | None) -> pb.JobPace | None:
+    if found is None:
+        return None
+    return pb.JobPace(
+        ranks=found.ranks,
+        step_s=found.step_s,
+        tokens_per_s=found.tokens_per_s,
+        samples_per_s=found.samples_per_s,
+        mfu=found.mfu,
+        hfu=found.hfu,
+        flops_per_s=found.flops_per_s,
+        section_share=found.sections,
+        communication_share=found.communication,
+        all_reduce_p50_s=found.all_reduce_p50_s,
+        all_reduce_p99_s=found.all_reduce_p99_s,
+        loss=_spread(found.loss) if found.loss is not None else None,
+        learning_rate=found.learning_rate,
+    )
+
+
+def _spread(found: pace.Spread) -> pb.Spread:
+    """JSON has no infinity."""
+    figures = asdict(found)
+    return pb.Spread(
+        **{name: None if isinstance(each, float) and math.isinf(each) else each for name, each in figures.items()}
     )
 
 

@@ -40,6 +40,8 @@ _START_S = 1.0
 """From the world to the first step of its ranks."""
 _GAPS_EVERY = 10
 """Seconds between two tellings of silences that have not changed, as of an agent."""
+_PACE_EVERY = 5
+"""Seconds, as agents do it."""
 _SECTIONS = ("", "data", "forward", "backward", "optimizer", "checkpoint", "(start)", "(first step)")
 _CHANNEL = (
     ("grpc.use_local_subchannel_pool", 1),  # as many connections as agents
@@ -172,6 +174,16 @@ class SimulatedAgent:
         del job.gaps[:]
         if int(now) % _GAPS_EVERY == self.index % _GAPS_EVERY:
             job.gaps.extend(pb.SectionGap(section=name, longest_s=0.1) for name in _SECTIONS)
+        job.ClearField("pace")
+        if int(now) % _PACE_EVERY == self.index % _PACE_EVERY:
+            ranks = [each.rank for each in job.ranks]
+            job.pace.CopyFrom(
+                pb.Pace(
+                    generation=job.generation, ranks=ranks, steps=50, step_s=0.05, tokens_per_s=8e4, samples_per_s=80,
+                    flops_per_s=4e15, hardware_flops_per_s=4e15, peak_flops=8e15, sections=_SECTIONS,
+                    section_s=[0.01] * len(_SECTIONS), loss=[2.0] * len(ranks), learning_rate=1e-4,
+                )
+            )  # fmt: skip
         step = self.record.step + _STEPS_A_SECOND
         steps = sorted({step & ~63, step & ~7, step})
         self.record = Record(

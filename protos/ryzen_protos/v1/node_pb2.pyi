@@ -64,7 +64,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ObservedJob(_message.Message):
-    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats", "skipped", "checks", "rollback_wanted")
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats", "skipped", "checks", "rollback_wanted", "pace")
     class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
@@ -98,6 +98,7 @@ class ObservedJob(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     CHECKS_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WANTED_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     handler: ObservedJob.Handler
@@ -119,7 +120,8 @@ class ObservedJob(_message.Message):
     skipped: _containers.RepeatedCompositeFieldContainer[SkippedStep]
     checks: _containers.RepeatedCompositeFieldContainer[Checks]
     rollback_wanted: int
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ..., skipped: _Optional[_Iterable[_Union[SkippedStep, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Checks, _Mapping]]] = ..., rollback_wanted: _Optional[int] = ...) -> None: ...
+    pace: Pace
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ..., skipped: _Optional[_Iterable[_Union[SkippedStep, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Checks, _Mapping]]] = ..., rollback_wanted: _Optional[int] = ..., pace: _Optional[_Union[Pace, _Mapping]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("host", "port")
@@ -297,6 +299,42 @@ class SkippedStep(_message.Message):
     step: int
     nonfinite: bool
     def __init__(self, step: _Optional[int] = ..., nonfinite: bool = ...) -> None: ...
+
+class Pace(_message.Message):
+    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STEP_S_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    PEAK_FLOPS_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SECTION_S_FIELD_NUMBER: _ClassVar[int]
+    COMMUNICATION_S_FIELD_NUMBER: _ClassVar[int]
+    ALL_REDUCE_P50_S_FIELD_NUMBER: _ClassVar[int]
+    ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    steps: int
+    step_s: float
+    tokens_per_s: float
+    samples_per_s: float
+    flops_per_s: float
+    hardware_flops_per_s: float
+    peak_flops: float
+    sections: _containers.RepeatedScalarFieldContainer[str]
+    section_s: _containers.RepeatedScalarFieldContainer[float]
+    communication_s: float
+    all_reduce_p50_s: float
+    all_reduce_p99_s: float
+    loss: _containers.RepeatedScalarFieldContainer[float]
+    learning_rate: float
+    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")

@@ -24,7 +24,7 @@ class ClusterStatus(_message.Message):
     def __init__(self, version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., open_incidents: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("run_id", "user", "phase", "generation", "world", "parked", "min_nodes", "max_nodes", "world_size", "step", "quiet_s", "stall_after_s", "restarts", "restart_budget", "checkpoint_step", "sends_progress", "note", "exit_code")
+    __slots__ = ("run_id", "user", "phase", "generation", "world", "parked", "min_nodes", "max_nodes", "world_size", "step", "quiet_s", "stall_after_s", "restarts", "restart_budget", "checkpoint_step", "sends_progress", "note", "exit_code", "pace")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class JobStatus(_message.Message):
     SENDS_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     phase: str
@@ -61,7 +62,61 @@ class JobStatus(_message.Message):
     sends_progress: bool
     note: str
     exit_code: int
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ...) -> None: ...
+    pace: JobPace
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ..., pace: _Optional[_Union[JobPace, _Mapping]] = ...) -> None: ...
+
+class JobPace(_message.Message):
+    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    class SectionShareEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    STEP_S_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MFU_FIELD_NUMBER: _ClassVar[int]
+    HFU_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SECTION_SHARE_FIELD_NUMBER: _ClassVar[int]
+    COMMUNICATION_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ALL_REDUCE_P50_S_FIELD_NUMBER: _ClassVar[int]
+    ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    ranks: int
+    step_s: float
+    tokens_per_s: float
+    samples_per_s: float
+    mfu: float
+    hfu: float
+    flops_per_s: float
+    section_share: _containers.ScalarMap[str, float]
+    communication_share: float
+    all_reduce_p50_s: float
+    all_reduce_p99_s: float
+    loss: Spread
+    learning_rate: float
+    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Spread(_message.Message):
+    __slots__ = ("least", "median", "most", "least_rank", "most_rank", "not_finite")
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    LEAST_RANK_FIELD_NUMBER: _ClassVar[int]
+    MOST_RANK_FIELD_NUMBER: _ClassVar[int]
+    NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
+    least: float
+    median: float
+    most: float
+    least_rank: int
+    most_rank: int
+    not_finite: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, least: _Optional[float] = ..., median: _Optional[float] = ..., most: _Optional[float] = ..., least_rank: _Optional[int] = ..., most_rank: _Optional[int] = ..., not_finite: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node", "phase", "connected", "silent_s", "reason", "host", "address", "version", "jobs", "clock_offset_s", "labels", "conditions", "faults")

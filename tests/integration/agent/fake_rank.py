@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import BeatWriter, Event, Header, process_start_ticks
+from ryzen_protos.beat_page import BeatWriter, Event, Header
+from ryzen_protos.beat_records import process_start_ticks
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 FOLDER = Path(os.environ["FOLDER"])

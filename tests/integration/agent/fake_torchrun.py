@@ -18,7 +18,7 @@ import grpc
 
 import ryzen_protos
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import process_start_ticks
+from ryzen_protos.beat_records import process_start_ticks
 from ryzen_protos.v1 import local_pb2, local_pb2_grpc, node_pb2
 
 Phase = node_pb2.ObservedJob

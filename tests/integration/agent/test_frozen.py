@@ -13,7 +13,7 @@ import pytest
 
 from ryzen_agent.probe import Probe, Target
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import process_start_ticks
+from ryzen_protos.beat_records import process_start_ticks
 from ryzen_protos.v1 import node_pb2
 
 from .cluster import PATIENCE_S, Coordinator, Node, running, wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ryzen_agent.worker import behind, parse
-from ryzen_protos.beat_page import process_start_ticks
+from ryzen_protos.beat_records import process_start_ticks
 
 STUB = (12, 3400)
 

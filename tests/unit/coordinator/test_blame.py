@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ryzen_coordinator.core import blame
-from ryzen_coordinator.core.blame import Failure, Weight
+from ryzen_coordinator.core.blame import Failure, Weight, essence
 
 PEER_CLOSED = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:31270"
 
@@ -119,3 +119,8 @@ def test_anything_else_is_not(changed: dict[str, Any]) -> None:
 def test_a_lost_peer_on_every_node_is_not_the_jobs_own_fault() -> None:
     errors = [failure(rank, error_type="RuntimeError", error_message=PEER_CLOSED, step=5) for rank in (0, 2)]
     assert blame.shared_exception(errors) is None
+
+
+def test_an_error_that_came_through_a_callback_is_told_by_its_own_words() -> None:
+    wrapped = f"Got the following error when running the callback: RuntimeError: {PEER_CLOSED}"
+    assert essence(wrapped) == essence(PEER_CLOSED) == "Connection closed by peer [127.0.0.1]:31270"

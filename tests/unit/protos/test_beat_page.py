@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ryzen_protos import beat_file, beat_page
-from ryzen_protos.beat_page import PAGE_BYTES, BeatPageError, BeatReader, BeatWriter, Event, Header, given_bits
+from ryzen_protos.beat_page import PAGE_BYTES, BeatPageError, BeatReader, BeatWriter, Event, Header
+from ryzen_protos.beat_records import given_bits
 
 HEADER = Header("run", 3, 1, 1, 4, os.getpid(), 12345, 4026531836)
 WRITER_THAT_NEVER_RESTS = """
@@ -220,7 +221,7 @@ def test_a_file_that_is_no_beat_page_says_so(path: Path) -> None:
     with pytest.raises(BeatPageError, match="no beat page"):
         BeatReader(path)
     path.write_bytes(b"")
-    with pytest.raises(BeatPageError, match="0 bytes, a beat page is a file of 32768"):
+    with pytest.raises(BeatPageError, match="0 bytes, a beat page is a file of 40960"):
         BeatReader(path)
 
 
@@ -229,7 +230,7 @@ def test_a_page_of_another_version_names_both(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8] = 9
     path.write_bytes(content)
-    with pytest.raises(BeatPageError, match="version 9, this agent reads 2"):
+    with pytest.raises(BeatPageError, match="version 9, this agent reads 3"):
         BeatReader(path)
 
 

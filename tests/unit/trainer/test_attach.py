@@ -16,7 +16,8 @@ import pytest
 
 import ryzen_trainer
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import BeatReader, Event, Progress, process_start_ticks
+from ryzen_protos.beat_page import BeatReader, Event, Measures, Progress
+from ryzen_protos.beat_records import process_start_ticks
 from ryzen_trainer import attaching
 from ryzen_trainer.run import Run
 
@@ -54,6 +55,40 @@ def test_the_header_names_the_process_and_its_place(rank: Run, tmp_path: Path) -
     assert (header.pid, header.start_ticks) == (os.getpid(), process_start_ticks(os.getpid()))
     assert header.pid_namespace == Path("/proc/self/ns/pid").stat().st_ino
     assert (header.device, header.role) == ("GPU-1", "trainer")
+
+
+def test_tokens_alone_tell_flops_once_a_loop_has_said_what_one_is_worth(rank: Run, tmp_path: Path) -> None:
+    rank.measures(flops_per_token=6e9, peak_flops=989.4e12)
+    assert page(tmp_path).measures() == Measures(6e9, 0.0, 1.0, 989.4e12)
+    rank.step(0)
+    rank.report(tokens=10)
+    rank.report(tokens=5)
+    assert now(tmp_path).flops == 15 * 6e9
+    rank.step(1)
+    rank.report(tokens=1)
+    assert now(tmp_path).flops == 6e9
+    rank.report(flops=7.0)
+    assert now(tmp_path).flops == 7.0
+
+
+def test_a_worth_that_cannot_be_is_none(rank: Run, tmp_path: Path) -> None:
+    assert page(tmp_path).measures() is None
+    rank.measures(flops_per_token=float("nan"), flops_per_step=-1.0, hardware_factor="x", peak_flops=None)  # type: ignore[arg-type]
+    assert page(tmp_path).measures() is None
+
+
+def test_the_sections_of_a_step_add_up_to_the_step(rank: Run, tmp_path: Path) -> None:
+    for number in range(20):
+        rank.step(number)
+        for name in ("data", "forward", "backward", "optimizer"):
+            with rank.section(name):
+                sum(range(2000))
+    rank.finish()
+    steps = list(page(tmp_path).steps())
+    assert [each.step for each in page(tmp_path).steps(last=5)] == [15, 16, 17, 18, 19]
+    assert list(page(tmp_path).steps(last=20)) == steps
+    for each in steps:
+        assert sum(each.sections) == pytest.approx(each.duration_ns / 1e9, rel=0.02)
 
 
 def test_nothing_is_recorded_before_the_first_step(rank: Run, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo
 
 import ryzen_protos
 from ryzen_protos import run_dir
-from ryzen_protos.beat_page import process_start_ticks
+from ryzen_protos.beat_records import process_start_ticks
 from ryzen_protos.v1 import local_pb2, node_pb2
 from ryzen_trainer.rendezvous import arguments as torchrun_arguments
 from ryzen_trainer.rendezvous import stores

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import ryzen_trainer
+from ryzen_trainer import communication
 from ryzen_trainer.checkpoint import Checkpointer
 from ryzen_trainer.corruption import ReplicaCheck
 from ryzen_trainer.errors import CheckpointError
@@ -31,6 +32,9 @@ from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, ma
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.guard import GradientGuard
 from ryzen_trainer.settling import settle
+from ryzen_trainer.throughput import of_transformer
+from ryzen_trainer.throughput.counting import multiplied_parameters
+from ryzen_trainer.throughput.device import peak_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +92,10 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
-    model = _wrapped(Gpt(config.model).to(device), config, device)
+    plain = Gpt(config.model).to(device)
+    _tell_worth(run, plain, config, device)
+    model = _wrapped(plain, config, device)
+    communication.measure(model, run)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
@@ -113,6 +120,22 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
         config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas
     )
     return parts, start
+
+
+def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
+    """What a token costs and what the device could do, for MFU."""
+    if not run.attached:
+        return
+    shape = config.model
+    flops = of_transformer(
+        parameters=multiplied_parameters(model, tied=[model.tokens.weight]),
+        layers=shape.layers,
+        heads=shape.heads,
+        head_width=shape.width // shape.heads,
+        sequence_length=shape.sequence_length,
+    )
+    precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
+    run.measures(flops_per_token=flops.model, peak_flops=peak_of(device, precision))
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
