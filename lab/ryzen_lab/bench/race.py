@@ -78,7 +78,7 @@ async def run(race: Race, command: str, told: Callable[[dict[str, Any]], None]) 
                 result["trials"].append(trial)
                 result["out"] = out
                 told(result)
-    return {**result, "out": out}
+    return {**result, "out": out, "ended": _now()}
 
 
 def command_line(race: Race, out: Path | None) -> str:

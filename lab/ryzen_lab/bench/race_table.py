@@ -62,10 +62,11 @@ def common_digest(trials: list[dict[str, Any]]) -> str | None:
 def document(result: dict[str, Any], plot: str | None) -> str:
     """The section of docs/benchmarks.md. `plot`: where it lies, from the document; None: none was made."""
     loads = [each["load_average"] for each in result["trials"]] or [0.0]
+    broken = "" if "ended" in result else f", broken off after {len(result['trials'])} trials"
     lines = [
         "## Beside other tools: from the fault to the first new step",
         "",
-        f"`{result['command']}`, begun {result['began'][:16].replace('T', ' ')} UTC, {result['cpus']} CPUs "
+        f"`{result['command']}`, begun {result['began'][:16].replace('T', ' ')} UTC{broken}, {result['cpus']} CPUs "
         f"({result['processor']}), load average {min(loads):.1f} to {max(loads):.1f} over the trials.",
         "Two nodes of two ranks on this one machine, the reference trainer with `configs/demo.yaml` for all; in turn, "
         "a trial each, the first",

@@ -92,6 +92,12 @@ def test_the_section_says_command_versions_load_and_patience() -> None:
         assert said in text
 
 
+def test_a_race_that_was_broken_off_says_so() -> None:
+    assert "broken off after 1 trials" in race_table.document(result(trial("ryzen", 1.0)), None)
+    ended = result(trial("ryzen", 1.0), ended="2026-11-27T22:00:00+00:00")
+    assert "broken off" not in race_table.document(ended, None)
+
+
 def test_the_same_result_is_the_same_plot_with_every_contestant_that_ran(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     raced = result(trial("ryzen", 1.0), trial("torchrun-plain", 4.0), trial("torchrun-plain", None))

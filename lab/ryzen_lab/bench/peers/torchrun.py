@@ -26,7 +26,7 @@ PEER = Peer(
         Variant(
             id="torchrun-store",
             name="torchrun, store not shared",
-            note="The same with `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`.",
+            note="`--rdzv-backend=c10d` with `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`, the way round a stale store.",
             launcher=Launcher(environment={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}),
             options=_BARE,
         ),
