@@ -182,13 +182,14 @@ class InputLog:
             "schema": snapshot.schema(),
             "start": {"state": snapshot.encode(start["state"])} if "state" in start else start,
         }
-        self._remove_old()
+        head = json.dumps(header, separators=(",", ":")).encode()
+        self._remove_old(len(head))
         self._number += 1
         self._index += 1
         path = self.folder / f"{self._number:08}{SUFFIX}"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._frames = self._good_end = 0
-        self._append(json.dumps(header, separators=(",", ":")).encode())
+        self._append(head)
         self._written = 0
         if self._failing:
             self._failing = False
@@ -203,12 +204,12 @@ class InputLog:
         os.close(self._file)
         self._file, self._continues = None, True
 
-    def _remove_old(self) -> None:
-        """Make room for one more segment."""
+    def _remove_old(self, head_bytes: int) -> None:
+        """Make room for one more segment: its head, which holds the whole state, and the calls after it."""
         found = [(path, path.stat().st_size) for path in segments(self.folder)]
         total = sum(size for _, size in found)
         for index, (path, size) in enumerate(found):
-            if total + self._segment_bytes <= self._bytes_max and len(found) - index < SEGMENTS_MAX:
+            if total + head_bytes + self._segment_bytes <= self._bytes_max and len(found) - index < SEGMENTS_MAX:
                 return
             path.unlink(missing_ok=True)
             total -= size
