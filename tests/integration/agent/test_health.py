@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -169,7 +170,13 @@ def test_conditions_go_with_each_hello_and_else_only_when_they_are_news(
     coordinator.wait(lambda update: bool(conditions(update, "gpu.lost")))
     at = len(coordinator.updates)
     coordinator.wait(lambda update: update.seq > coordinator.updates[at - 1].seq + 2, after=at)
-    assert not [each for each in coordinator.updates[at:] if conditions(each, "gpu.lost")]
+    told = [
+        sorted((each.name, each.device, each.message) for each in update.conditions.all)
+        for update in coordinator.updates
+        if update.HasField("conditions")
+    ]
+    assert all(one != next_one for one, next_one in itertools.pairwise(told)), "the same again is no news"
+    assert len(told) < len(coordinator.updates)
     coordinator.stop()
     coordinator.start()
     again = coordinator.wait(lambda update: update.HasField("hello"), after=at)
