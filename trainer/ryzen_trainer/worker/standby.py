@@ -20,11 +20,14 @@ import os
 import socket
 import sys
 import time
-from typing import Any
 
 from ryzen_trainer.worker import surroundings, wire
 from ryzen_trainer.worker.errors import Cold
 from ryzen_trainer.worker.wire import Fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the stub imports this file too, and has no time for the module
+    from typing import Any
 
 WARM = "RYZEN_WARM"
 FORK, CONTEXT = "fork", "context"
