@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import importlib
 import math
-import sys
+import pkgutil
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -83,13 +84,16 @@ def detached(value: Any) -> Any:
 
 @cache
 def classes() -> dict[type, tuple[str, ...]]:
-    """Every dataclass, named tuple and enumeration of the core, with its fields (or members)."""
+    """Every dataclass, named tuple and enumeration of the core, with its fields (or members).
+
+    All of the core's modules are loaded for it: what a process happens to have imported is no version of ryzen.
+    """
     found: dict[type, tuple[str, ...]] = {}
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(f"{_PACKAGE}."):
-            for each in vars(module).values():
-                if isinstance(each, type) and each.__module__ == name and (fields := _fields(each)) is not None:
-                    found[each] = fields
+    package = importlib.import_module(_PACKAGE)
+    for name in sorted(each.name for each in pkgutil.walk_packages(package.__path__, f"{_PACKAGE}.")):
+        for each in vars(importlib.import_module(name)).values():
+            if isinstance(each, type) and each.__module__ == name and (fields := _fields(each)) is not None:
+                found[each] = fields
     names = [each.__name__ for each in found]
     if len(set(names)) != len(names):
         raise SnapshotError(f"two classes of the core have one name: {sorted(names)}")

@@ -163,8 +163,7 @@ def test_another_process_makes_the_same_decisions_from_the_log(tmp_path: Path, m
         text=True,
     )
     assert printed.returncode == 0, printed.stderr[-1500:]
-    printed_text = printed.stdout  # fmt: skip
-    assert printed_text.splitlines() == sorted(expected)
+    assert printed.stdout.splitlines() == sorted(expected)
 
 
 def log_of(life: Life, folder: Path) -> None:
