@@ -34,7 +34,7 @@ def job(tmp_path: Path, pages: list[BeatWriter]) -> Iterator[Job]:
     job = Job("job", "me", os.getuid(), tmp_path, loop, Hooks(lambda _: None, lambda *_: None))
     for number, _ in enumerate(pages):
         job.add_dead(FoundRank(RankIdentity("job", 1, number, number), 10 + number, 1), 0.0, None, killed=False)
-        job.ranks[-1].exited_at_s = None
+        job.ranks[-1].exited_at_s, job.ranks[-1].state = None, "R"
     yield job
     job.close()
     loop.close()
@@ -58,4 +58,4 @@ def test_a_job_is_at_ease_while_each_rank_writes_and_no_more_once_one_is_silent(
         for page in writers:
             write(page, number)
         seen.append(look(job))
-    assert seen[2:] == [True, False, True]  # the first looks bring news: a page, a first record
+    assert seen[2:] == [True, False, True]  # the first looks bring news: a first record, a first step
