@@ -2,7 +2,7 @@
 
 It is started by the first stub, or before that by one that wants no rank (founding.py), as `python nursery.py STUB
 LISTENER LOCK TORCHRUN` (pid and descriptors). It has one thread, no signal handler and no connection but those to its
-stubs, so that a fork is safe. It never runs a line of the training script; the modules that the user names for it excepted.
+stubs, so that a fork is safe. It never runs a line of the training script, the modules that the user names excepted.
 
 Who ends whom:
     a rank ends             the kernel says so (pidfd): its stub is told, and ends like it
