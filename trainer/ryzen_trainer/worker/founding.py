@@ -44,6 +44,6 @@ class Founding:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        except OSError:
-            return  # torchrun will say the same of its ranks
-        threading.Thread(target=self._process.wait, name="ryzen-founding", daemon=True).start()
+            threading.Thread(target=self._process.wait, name="ryzen-founding", daemon=True).start()
+        except (OSError, RuntimeError):
+            return  # no such program, no process or no thread to be had: torchrun will say the same of its ranks
