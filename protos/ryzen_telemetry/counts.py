@@ -83,20 +83,22 @@ class Counts:
 
 
 class Reasons(logging.Handler):
-    """Keeps the SDK's own complaints, which come with every retry, out of the log: the newest of a thread is the reason
-    of the export that has just failed there."""
+    """Keeps the SDK's own complaints, which come with every retry, out of the log, and the newest of each thread as the
+    reason of the export that has just failed there. The SDK leaves out one that is like the one before, whichever
+    exporter that was of: then it is the reason here too."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._newest = threading.local()
+        self._own = threading.local()
+        self._newest = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._newest.text = " ".join(record.getMessage().split())[:_REASON_CHARS]
+        self._own.text = self._newest = " ".join(record.getMessage().split())[:_REASON_CHARS]
 
     def take(self) -> str:
         """Of this thread's newest failure."""
-        text: str = getattr(self._newest, "text", "")
-        self._newest.text = ""
+        text: str = getattr(self._own, "text", "") or self._newest
+        self._own.text = ""
         return text
 
     def install(self) -> None:
