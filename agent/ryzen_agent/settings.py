@@ -43,7 +43,9 @@ class AgentSettings(TelemetrySettings):
     labels: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="rack, switch, power ... as key=value,key=value"
     )
-    json_logs: bool = Field(default=False, description="log one JSON object a line")
+    json_logs: bool | None = Field(
+        default=None, description="log one JSON object a line (default: unless standard error is a terminal)"
+    )
     scan_interval_s: float = Field(
         default=0.125,
         ge=0.02,

@@ -36,7 +36,7 @@ class ServeSettings(TelemetrySettings):
     """Too low, what led to a decision is gone when somebody asks: 2,048 nodes of 8 ranks fill 256 MiB in 15 minutes, 64
     in eight hours (scripts/journal_cost.py). More than the disk has room for ends in a journal that cannot commit. The
     newest segment (an eighth, at least 64 KiB) always stays."""
-    json_logs: bool = Field(False, description="Log lines as JSON.")
+    json_logs: bool | None = Field(None, description="Log lines as JSON; by default unless on a terminal.")
 
     lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s
     form_wait_s: Annotated[float, Field(ge=0, le=86400)] = _DEFAULT.form_wait_s
