@@ -56,6 +56,8 @@ class Span(NamedTuple):
 _JOB = ("ryzen.job", "ryzen.user")
 _RANK = (*_JOB, "ryzen.rank")
 _HW = ("hw.id", "hw.type", "hw.name", "hw.model", "hw.vendor", "ryzen.gpu.pci")
+_INCIDENT = (*_JOB, "ryzen.incident", "ryzen.incident.kind", "ryzen.generation", "ryzen.fault.class", "ryzen.action",
+             "ryzen.ranks", "ryzen.nodes", "ryzen.confidence")  # fmt: skip
 _C: Final[tuple[Service, ...]] = ("coordinator",)
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _STEPS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0)
@@ -228,13 +230,10 @@ METRICS: Final = {metric.name: metric for group in GROUPS for metric in group.me
 EVENTS: Final = {
     event.name: event
     for event in (
-        Event("ryzen.incident.opened", "faults", "A suspicion became an incident",
-              (*_JOB, "ryzen.incident", "ryzen.incident.kind", "ryzen.generation"), _C),
-        Event("ryzen.incident.verdict", "faults", "What happened, to whom, and what is done about it",
-              (*_JOB, "ryzen.incident", "ryzen.fault.class", "ryzen.action", "ryzen.ranks", "ryzen.nodes",
-               "ryzen.confidence"), _C),
-        Event("ryzen.incident.closed", "faults", "Its end: stages in seconds, steps lost",
-              (*_JOB, "ryzen.incident", "ryzen.fault.class", "ryzen.steps.lost", "ryzen.recovery.duration"), _C),
+        Event("ryzen.incident.opened", "faults", "A suspicion became an incident", _INCIDENT[:5], _C),
+        Event("ryzen.incident.verdict", "faults", "What happened, to whom, and what is done", _INCIDENT, _C),
+        Event("ryzen.incident.closed", "faults", "Its end",
+              (*_INCIDENT, "ryzen.steps.lost", "ryzen.recovery.duration"), _C),
         Event("ryzen.node.phase", "faults", "A node has changed its phase",
               ("ryzen.node", "ryzen.node.phase", "ryzen.reason"), _C),
         Event("ryzen.rank.exit", "faults", "A rank has ended",
