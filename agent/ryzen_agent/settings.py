@@ -42,6 +42,11 @@ class AgentSettings(Settings):
     labels: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="rack, switch, power ... as key=value,key=value"
     )
+    device_model: str = Field(
+        default="",
+        max_length=128,
+        description="model of the GPUs, for the price of an hour (default: the driver's word)",
+    )
     json_logs: bool = Field(default=False, description="log one JSON object a line")
     scan_interval_s: float = Field(
         default=0.125,

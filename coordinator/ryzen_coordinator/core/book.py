@@ -1,4 +1,4 @@
-"""The book of one job: what each second of each of its GPUs has gone into. Arithmetic alone; ledger.py says what is what.
+"""The book of one job: what each second of each of its GPUs has gone into. Arithmetic; ledger.py says what is what.
 
 Nodes that have been in the same states all the time share one `Account`, so that a second costs the same for two nodes
 as for 2,048, and an account is split only when its nodes part ways. Seconds are those of one GPU of one node of the
@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-State: TypeAlias = Literal["productive", "checkpoint", "lost", "detection", "recovery", "waiting", "idle"]
+State: TypeAlias = Literal["productive", "checkpoint", "lost_steps", "detection", "recovery", "waiting", "idle"]
 
-STATES: tuple[State, ...] = ("productive", "checkpoint", "lost", "detection", "recovery", "waiting", "idle")
+STATES: tuple[State, ...] = ("productive", "checkpoint", "lost_steps", "detection", "recovery", "waiting", "idle")
 
 STRETCHES_KEPT = 32
 """Of each account; older ones can no longer be turned back."""
@@ -85,11 +85,11 @@ class Account:
 class Book:
     """All accounts of a job. `settled_s`: everything before is booked; `wall_s`: for how long the job held any node.
 
-    `steps`: (step, clock) points, both ascending. `situation`: what ledger.py saw last, and `beside` whom it held beside
-    those at work. `owner`: the incident whose
-    recovery is under way; `detected_s`: how much of it is booked as detection, of each GPU. `started`: it has trained.
-    `began_s`: the clock when the present generation began to train. `heard`: some node has spoken since this
-    coordinator began; before that nobody knows what the job does.
+    `steps`: (step, clock) points, both ascending. `situation`: what ledger.py saw last, and `beside` whom the job held
+    then beside those at work; `looked_s`: when it looked for them. `owner`: the incident whose recovery is under way;
+    `detected_s`: how much of it is booked as detection, of each GPU; `stalled_s`: the same of the present stall.
+    `started`: the job has trained. `began_s`: the clock when the present generation began to. `heard`: some node has
+    spoken since this coordinator began; before that nobody knows what the job does.
     """
 
     settled_s: float = 0.0
@@ -199,8 +199,8 @@ class Book:
         return at_s + (until_s - at_s) * (step - before) / (after - before)
 
     def resume(self, step: int) -> float:
-        """The job has begun again with this step: the time of all that it had done from there on is lost; GPU-seconds."""
-        lost = self.rewind(self.clock_of(step), "lost") if self.steps and step < self.steps[-1][0] else 0.0
+        """The job has begun again with this step: the time of what it had done from there on is lost; GPU-seconds."""
+        lost = self.rewind(self.clock_of(step), "lost_steps") if self.steps and step < self.steps[-1][0] else 0.0
         self.steps = [point for point in self.steps if point[0] < step]
         self.steps.append((step, self.clock_s))
         return lost

@@ -3,7 +3,7 @@
     productive   the world trains                      detection  from the fault to the announcement of a new generation
     checkpoint   the share of a step that the script   recovery   from there to the first new step
                  spends in its section "checkpoint"    waiting    no world: nodes are missing, the first start, the end
-    lost         was productive, until the job         idle       held and not part of it: a spare, an evicted node
+    lost_steps   was productive, until the job         idle       held and not part of it: a spare, an evicted node
                  resumed from a step before
 
 It is kept in intervals: at each change of a job's phase, world or plan the time since the last one is booked, and while
@@ -29,7 +29,7 @@ SAVING = frozenset({"checkpoint", "save"})
 """Names of sections in which a script saves."""
 
 SAMPLE_S = 5.0
-"""As often as nodes tell how long their sections are. Lower: work for the same figures; higher: a save is found late."""
+"""As often as nodes tell how long their sections are. Lower: work for the same figures; higher: saves found late."""
 
 PARKED_S = 1.0
 """How often it is looked whether those outside the world are still there."""
@@ -61,7 +61,8 @@ class Times:
 
 def of_job(job: Job, now_s: float) -> Times:
     """The account of a job until now. It changes nothing, and costs some microseconds."""
-    book, gpu_s, gpus = job.book, dict.fromkeys(STATES, 0.0), 0
+    book, gpus = job.book, 0
+    gpu_s: dict[str, float] = dict.fromkeys(STATES, 0.0)
     pending_s = _pending_s(book, now_s)
     trains = False
     for account in book.accounts:
@@ -76,7 +77,7 @@ def of_job(job: Job, now_s: float) -> Times:
 
 
 def of_nodes(job: Job, now_s: float) -> dict[str, tuple[int, dict[str, float]]]:
-    """By node: its GPUs, and their GPU-seconds by state. One pass over the job's nodes: for who asks, not for a tick."""
+    """By node: its GPUs, and their GPU-seconds by state. A pass over the job's nodes: for who asks, not for a tick."""
     found: dict[str, tuple[int, dict[str, float]]] = {}
     pending_s = _pending_s(job.book, now_s)
     for account in job.book.accounts:
@@ -258,5 +259,5 @@ def _resumed(cluster: Cluster, job: Job) -> None:
     if known.any():
         # The page's step is the one under way, and it counts those that this generation has done.
         first = int((table.step - table.steps_done)[known].min())
-        _charge(cluster, job, {"lost": book.resume(first)})
+        _charge(cluster, job, {"lost_steps": book.resume(first)})
     book.began_s, book.started, book.owner, book.detected_s = book.clock_s, True, None, 0.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest import approx
 
 from ryzen_coordinator.core.book import STATES, STEPS_KEPT, STRETCHES_KEPT, Book
 
@@ -20,7 +20,7 @@ hold = st.tuples(
 moves = st.one_of(
     hold,
     st.tuples(st.just("pass"), st.floats(0.0, 1e4)),
-    st.tuples(st.just("rewind"), st.floats(0.0, 1.2), st.sampled_from(["lost", "detection", "checkpoint"])),
+    st.tuples(st.just("rewind"), st.floats(0.0, 1.2), st.sampled_from(["lost_steps", "detection", "checkpoint"])),
     st.tuples(st.just("give back"), st.floats(0.0, 1e4)),
     st.tuples(st.just("step"), st.integers(0, 500)),
     st.tuples(st.just("resume"), st.integers(0, 500)),
@@ -55,7 +55,7 @@ def test_the_sum_of_all_states_is_wall_time_times_gpus_whatever_happens(story: l
                 book.resume(step)
         seconds = [spent for account in book.accounts for spent in account.seconds().values()]
         assert all(each >= -1e-6 for each in seconds)
-        assert total(book) == approx(expected, rel=1e-9, abs=1e-6)
+        assert total(book) == pytest.approx(expected, rel=1e-9, abs=1e-6)
         assert len(book.steps) <= STEPS_KEPT
         assert all(len(account.worked) <= STRETCHES_KEPT + 1 for account in book.accounts)
         assert [step for step, _ in book.steps] == sorted({step for step, _ in book.steps})
@@ -70,7 +70,11 @@ def test_nodes_with_one_history_share_an_account_and_part_when_they_must() -> No
     book.hold({"a": "recovery", "c": "recovery"}, GPUS)
     book.settle(12.0)
     booked = {account.nodes: {k: v for k, v in account.seconds().items() if v} for account in book.accounts}
-    assert booked == {("a",): {"productive": 10.0, "recovery": 2.0}, ("b",): {"productive": 10.0}, ("c",): {"recovery": 2.0}}
+    assert booked == {
+        ("a",): {"productive": 10.0, "recovery": 2.0},
+        ("b",): {"productive": 10.0},
+        ("c",): {"recovery": 2.0},
+    }
 
 
 def test_time_that_is_lost_is_taken_from_those_who_worked_then_not_from_those_who_came_later() -> None:
@@ -82,10 +86,10 @@ def test_time_that_is_lost_is_taken_from_those_who_worked_then_not_from_those_wh
     book.hold({"a": "productive", "c": "productive"}, GPUS)
     book.settle(12.0)
     book.note_step(120)
-    assert book.resume(80) == approx((2.0 + 2.0) * 8 + 2.0 * 8 + 2.0 * 4)
-    lost = {node: account.spent_s["lost"] for account in book.accounts for node in account.nodes}
-    assert lost == {"a": approx(4.0), "b": approx(2.0), "c": approx(2.0)}
-    assert book.clock_s == approx(8.0)
+    assert book.resume(80) == pytest.approx((2.0 + 2.0) * 8 + 2.0 * 8 + 2.0 * 4)
+    lost = {node: account.spent_s["lost_steps"] for account in book.accounts for node in account.nodes}
+    assert lost == {"a": pytest.approx(4.0), "b": pytest.approx(2.0), "c": pytest.approx(2.0)}
+    assert book.clock_s == pytest.approx(8.0)
 
 
 def test_a_step_finds_its_place_between_known_points_and_a_later_one_loses_nothing() -> None:
@@ -94,7 +98,7 @@ def test_a_step_finds_its_place_between_known_points_and_a_later_one_loses_nothi
     for step in range(0, 2000, 10):
         book.note_step(step)
         book.settle(float(step) + 10.0)
-    assert book.clock_of(1234) == approx(1234.0, abs=10.0)
+    assert book.clock_of(1234) == pytest.approx(1234.0, abs=10.0)
     assert book.clock_of(-5) == book.clock_of(0) == 0.0
     assert book.resume(5000) == 0.0
 
