@@ -7,7 +7,7 @@
                  resumed from a step before
 
 It is kept in intervals: at each change of a job's phase, world or plan the time since the last one is booked, and while
-a job trains every five seconds. Nothing is done at a beat. What a state was in truth is often known later (when a rank
+a job trains every ten seconds. Nothing is done at a beat. What a state was in truth is often known later (when a rank
 was struck, to which step the job went back): then the book's clock is turned back (book.py).
 
 A stall is detection while it lasts; if the ranks advance again by themselves it was none, and is productive. A node
@@ -28,7 +28,7 @@ from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 SAVING = frozenset({"checkpoint", "save"})
 """Names of sections in which a script saves."""
 
-SAMPLE_S = 5.0
+SAMPLE_S = 10.0
 """As often as nodes tell how long their sections are. Lower: work for the same figures; higher: saves found late."""
 
 PARKED_S = 1.0
