@@ -86,6 +86,8 @@ class PageTrack:
         self.checkpoint_step: int | None = None
         self.skipped: dict[int, bool] = {}
         """Steps that the gradient guard has not done, newest last; True: a gradient was not finite."""
+        self.skips = 0
+        """How many there have been."""
         self.checks: tuple[Check, ...] = ()
         """Newest results of the replica check."""
         self.rollback_wanted: int | None = None
@@ -146,6 +148,7 @@ class PageTrack:
                 news = True
             elif event.kind == Event.STEP_SKIPPED:
                 self.skipped[event.step] = event.detail == Skip.NONFINITE
+                self.skips += 1
                 for old in list(self.skipped)[:-SKIPS_KEPT]:
                     del self.skipped[old]
                 news = True

@@ -11,12 +11,13 @@ from pydantic_settings import NoDecode
 
 from ryzen_agent.health.settings import HealthSettings
 from ryzen_protos import run_dir as run_directory
-from ryzen_protos.settings import Settings, SettingsError
+from ryzen_protos.settings import SettingsError
+from ryzen_telemetry.settings import TelemetrySettings
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-class AgentSettings(Settings):
+class AgentSettings(TelemetrySettings):
     """One node's agent. A node is known by `node`, else by its host name."""
 
     coordinator: str = Field(default="127.0.0.1:7700", description="HOST:PORT of the coordinator")

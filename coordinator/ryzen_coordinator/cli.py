@@ -46,6 +46,14 @@ def serve(
     config: Config = None,
     replay_bytes: Annotated[str | None, typer.Option(help="Disk for the log of inputs; 0 keeps none.")] = None,
     json_logs: Annotated[bool | None, typer.Option("--json-logs", help="Log lines as JSON.")] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OTLP receiver [OTEL_EXPORTER_OTLP_ENDPOINT].")
+    ] = None,
+    otlp_protocol: Annotated[str | None, typer.Option(help="grpc or http/protobuf; by default by the port.")] = None,
+    metrics_interval_s: Annotated[str | None, typer.Option(help="Between two exports of metrics.")] = None,
+    prometheus: Annotated[str | None, typer.Option(help="HOST:PORT, or PORT on loopback, to be scraped.")] = None,
+    telemetry_folder: Annotated[Path | None, typer.Option(help="Folder for events and spans as JSON lines.")] = None,
+    telemetry_file_bytes: Annotated[str | None, typer.Option(help="Of each such file; four older ones stay.")] = None,
     lease_s: Annotated[str | None, typer.Option(help="Silence after which a node is suspect.")] = None,
     form_wait_s: Annotated[str | None, typer.Option(help="How long the first world waits beyond MIN nodes.")] = None,
     hint_wait_s: Annotated[str | None, typer.Option(help="How long it waits for a --node-rank below MAX.")] = None,
@@ -69,7 +77,7 @@ def serve(
     set_up_logs(settings.json_logs)
     try:
         uvloop.run(server.serve(settings))  # a tenth less for each report
-    except CoordinatorError as error:
+    except (CoordinatorError, SettingsError) as error:
         fail(str(error))
 
 

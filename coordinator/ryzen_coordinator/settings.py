@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
 from ryzen_protos import settings as base
+from ryzen_telemetry.settings import TelemetrySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
 REPLAY_BYTES = 256 << 20
@@ -20,7 +21,7 @@ Xid = Annotated[int, Field(ge=1, le=9999)]
 _DEFAULT = CoreSettings()
 
 
-class ServeSettings(base.Settings):
+class ServeSettings(TelemetrySettings):
     """`ryzen-coordinator serve`. The figures are explained where the core declares them (core/settings.py)."""
 
     listen: str = Field(DEFAULT_ADDRESS, description="HOST:PORT; beyond loopback a token is needed. Port 0: any.")

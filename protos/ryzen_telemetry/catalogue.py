@@ -211,7 +211,6 @@ OURSELVES = (
            ("ryzen.signal",), BOTH),
     Metric("ryzen.telemetry.lost", "counter", "{item}", "Spans and log records that were never delivered",
            ("ryzen.signal",), BOTH),
-    Metric("ryzen.coordinator.streams", "updown", "{stream}", "Streams of agents that are open", (), _C),
     Metric("ryzen.coordinator.reports", "counter", "{message}", "Messages of agents since the start", (), _C),
 )  # fmt: skip
 

@@ -44,6 +44,7 @@ class Telemetry:
         self.counts = Counts()
         self.interval_s = min(SNAPSHOT_S, plan.metrics_interval_s)
         self._dcgm = plan.dcgm_names
+        self._closed = False
         self._scraped: Scraped | None = None
         self._providers: Providers | None = None
         self._files: Files | None = None
@@ -84,12 +85,16 @@ class Telemetry:
             self._providers.metrics.record(name, value, attributes)
 
     def event(self, record: EventRecord) -> None:
+        if self._closed:
+            return
         if self._providers is not None and self._providers.logs is not None:
             self._providers.logs.add(record)
         if self._files is not None:
             self._files.event(EVENTS[record.name].stream, record)
 
     def span(self, record: SpanRecord) -> None:
+        if self._closed:
+            return
         if self._providers is not None and self._providers.spans is not None:
             self._providers.spans.add(record)
         if self._files is not None:
@@ -102,6 +107,7 @@ class Telemetry:
     def close(self) -> None:
         """Deliver what can be delivered within `CLOSE_S`. Blocks that long: call it beside a loop, not within."""
         end_s = time.monotonic() + CLOSE_S
+        self._closed = True
         if self._scraped is not None:
             self._scraped.close()
         if self._providers is not None:

@@ -450,7 +450,7 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., coordinator_session: _Optional[str] = ..., node_phase: _Optional[str] = ..., reason: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[DesiredJob, _Mapping]]] = ..., acked_event_id: _Optional[int] = ...) -> None: ...
 
 class DesiredJob(_message.Message):
-    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid", "evidence")
+    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid", "evidence", "traceparent")
     class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACE_UNSPECIFIED: _ClassVar[DesiredJob.Place]
@@ -473,6 +473,7 @@ class DesiredJob(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TORCHRUN_PID_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     generation: int
@@ -485,7 +486,8 @@ class DesiredJob(_message.Message):
     reason: str
     torchrun_pid: int
     evidence: bool
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ...) -> None: ...
+    traceparent: str
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class World(_message.Message):
     __slots__ = ("generation", "size", "group_rank", "store", "uniform", "join_id", "resume_at_most")
