@@ -25,7 +25,7 @@ STATES: tuple[State, ...] = ("productive", "checkpoint", "lost_steps", "detectio
 STRETCHES_KEPT = 32
 """Of each account; older ones can no longer be turned back."""
 
-STEPS_KEPT = 64
+STEPS_KEPT = 128
 """Points by which a step finds its place on the clock; between two of them steps are taken to be equally long."""
 
 

@@ -7,7 +7,7 @@
                  resumed from a step before
 
 It is kept in intervals: at each change of a job's phase, world or plan the time since the last one is booked, and while
-a job trains every ten seconds. Nothing is done at a beat. What a state was in truth is often known later (when a rank
+a job trains every second. Nothing is done at a beat. What a state was in truth is often known later (when a rank
 was struck, to which step the job went back): then the book's clock is turned back (book.py).
 
 A stall is detection while it lasts; if the ranks advance again by themselves it was none, and is productive. A node
@@ -28,11 +28,10 @@ from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 SAVING = frozenset({"checkpoint", "save"})
 """Names of sections in which a script saves."""
 
-SAMPLE_S = 10.0
-"""As often as nodes tell how long their sections are. Lower: work for the same figures; higher: saves found late."""
-
-PARKED_S = 1.0
-"""How often it is looked whether those outside the world are still there."""
+LOOK_S = 1.0
+"""How often a training job's time is booked with the step that it is in, and how often it is looked whether those
+outside the world are still there. As often as nodes report: lower gains nothing; higher, it is known less exactly how
+long the steps took that are lost."""
 
 Situation: TypeAlias = tuple[str, int, tuple[str, ...]]
 
@@ -106,12 +105,12 @@ def look(cluster: Cluster, job: Job, member: Member | None = None) -> None:
         _change(cluster, job, situation)
         return
     book.situation = situation  # the very tuple of nodes, so that the next look need not compare them
-    if member is None and now_s - book.looked_s >= PARKED_S and job.phase not in OVER:
+    if member is None and now_s - book.looked_s >= LOOK_S and job.phase not in OVER:
         book.looked_s = now_s
         if len(job.members) > len(situation[2]) and _beside(cluster, job, situation[2]) != book.beside:
             _settle(cluster, job)
             _hold(cluster, job, situation)
-        if job.phase == "running" and now_s - book.settled_s >= SAMPLE_S:
+        if job.phase == "running":
             _settle(cluster, job)
             _note_step(job)
 
