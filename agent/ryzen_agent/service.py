@@ -11,13 +11,13 @@ from typing import Any
 
 import uvloop
 
-from ryzen_agent import identity, local_server, logs, places
+from ryzen_agent import identity, local_server, places
 from ryzen_agent.agent import Agent
 from ryzen_agent.errors import AgentError
 from ryzen_agent.settings import AgentSettings, read_token
 from ryzen_protos import run_dir
 from ryzen_protos.settings import USAGE_EXIT_CODE, SettingsError
-from ryzen_telemetry import pipeline, resource
+from ryzen_telemetry import logs, pipeline, resource
 from ryzen_telemetry.settings import Plan, plan
 
 BROKEN_EXIT_CODE = 1
@@ -34,7 +34,7 @@ def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
         lock = local_server.lock(places.make_state_folder(served.state_folder))
     except (SettingsError, run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
-    logs.set_up(settings.json_logs)
+    logs.set_up("ryzen-agent", settings.json_logs)
     try:
         return uvloop.run(_serve(settings, served, token, supervisor_pid, wanted))
     except (SettingsError, run_dir.RunDirError, AgentError) as error:

@@ -48,7 +48,9 @@ class AgentSettings(TelemetrySettings):
         max_length=128,
         description="model of the GPUs, for the price of an hour (default: the driver's word)",
     )
-    json_logs: bool = Field(default=False, description="log one JSON object a line")
+    json_logs: bool | None = Field(
+        default=None, description="log one JSON object a line (default: unless standard error is a terminal)"
+    )
     scan_interval_s: float = Field(
         default=0.125,
         ge=0.02,

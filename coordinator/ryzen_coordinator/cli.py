@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 import uvloop
 from google.protobuf.message import Message
@@ -25,6 +23,7 @@ from ryzen_coordinator.plain import plain
 from ryzen_coordinator.server import app as server
 from ryzen_coordinator.settings import ClientSettings, ServeSettings
 from ryzen_protos.settings import SettingsError, fail, load
+from ryzen_telemetry import logs
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -45,7 +44,7 @@ def serve(
     state_dir: Annotated[Path | None, typer.Option(help="Folder for the journal and the tokens.")] = None,
     config: Config = None,
     replay_bytes: Annotated[str | None, typer.Option(help="Disk for the log of inputs; 0 keeps none.")] = None,
-    json_logs: Annotated[bool | None, typer.Option("--json-logs", help="Log lines as JSON.")] = None,
+    json_logs: Annotated[bool | None, typer.Option(help="Log lines as JSON; by default unless on a terminal.")] = None,
     otlp_endpoint: Annotated[
         str | None, typer.Option(help="URL of an OTLP receiver [OTEL_EXPORTER_OTLP_ENDPOINT].")
     ] = None,
@@ -74,7 +73,7 @@ def serve(
     """Run the coordinator until SIGTERM."""
     flags = {name: value for name, value in locals().items() if name != "config"}
     settings = _settings(ServeSettings, flags, config)
-    set_up_logs(settings.json_logs)
+    logs.set_up("ryzen-coordinator", settings.json_logs)
     try:
         uvloop.run(server.serve(settings))  # a tenth less for each report
     except (CoordinatorError, SettingsError) as error:
@@ -207,21 +206,6 @@ def main() -> None:
         raise SystemExit(_FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def set_up_logs(as_json: bool) -> None:
-    """Lines on standard error; standard output is for what was asked."""
-    last: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            last,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=typer.get_text_stream("stderr")),
-    )
 
 
 def instant(text: str | None, option: str, default: float) -> float:

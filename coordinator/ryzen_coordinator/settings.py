@@ -36,7 +36,7 @@ class ServeSettings(TelemetrySettings):
     """Too low, what led to a decision is gone when somebody asks: 2,048 nodes of 8 ranks fill 256 MiB in 15 minutes, 64
     in eight hours (scripts/journal_cost.py). More than the disk has room for ends in a journal that cannot commit. The
     newest segment (an eighth, at least 64 KiB) always stays."""
-    json_logs: bool = Field(False, description="Log lines as JSON.")
+    json_logs: bool | None = Field(None, description="Log lines as JSON; by default unless on a terminal.")
 
     gpu_hour_price: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         default_factory=dict, description="What an hour of a GPU costs, by its model; `*`: any other."
