@@ -25,7 +25,6 @@ from ryzen_coordinator.core import (
     health,
     health_judge,
     incidents,
-    ledger,
     lifecycle,
     membership,
     recovery,
@@ -302,8 +301,6 @@ MUTATIONS: tuple[Mutation, ...] = (
              Seeds("hung", "accounting")),
     Mutation("a stall that was none counts as one", _put(Book, "give_back", lambda *_: 0.0),
              Seeds("patient", "accounting")),
-    Mutation("time before a fault is seen is productive", _put(ledger, "_detection_s", lambda _: 0.0),
-             Seeds("hung", "accounting")),
     # ends
     Mutation("a job that was given up ends with 0", _put(ending, "DO_NOT_REQUEUE", 0), Seeds("braked", "endings")),
     Mutation("a job's end is not seen", _put(lifecycle, "_watch_end", _nothing), Scenario("job_end")),

@@ -29,6 +29,10 @@ from ryzen_coordinator.server.accounts import cluster_ledger
 UNIX_S = 1e9
 
 
+def replace(rank: RankSeen, dead: bool, ago_s: float) -> RankSeen:
+    return rank._replace(life="exited", exit_code=-9, ended_ago_s=ago_s) if dead else rank
+
+
 class Cluster:
     """Nodes of two ranks that step once a second; everything else is told to them."""
 
@@ -70,7 +74,7 @@ class Cluster:
         self.generation, self.step0, self.stepped_s = self.job.generation, resumed, self.now_s
         self.run(0.05, first=1)
 
-    def run(self, seconds: float, first: int = 0, dead: int | None = None) -> None:
+    def run(self, seconds: float, first: int = 0, dead: int | None = None, ago_s: float = 0.0) -> None:
         """Time passes; each second all nodes report, and the clock ticks twenty times."""
         assert self.job.world is not None
         end_s = self.now_s + seconds
@@ -78,10 +82,9 @@ class Cluster:
             done = first or int(self.now_s - self.stepped_s) + 1
             for place, node in enumerate(self.job.world.nodes):
                 ranks = tuple(
-                    RankSeen(rank, rank % 2, 50 + rank, self.generation, attached=True)
-                    if rank != dead else RankSeen(rank, rank % 2, 50 + rank, self.generation, "exited", exit_code=-9)
+                    replace(RankSeen(rank, rank % 2, 50 + rank, self.generation, attached=True), rank == dead, ago_s)
                     for rank in (2 * place, 2 * place + 1)
-                )  # fmt: skip
+                )
                 beats = beats_of([ProgressSeen(self.step0 + done, "", 0.0, 0.0, done)] * 2)
                 self.report(
                     node, handler="running", generation=self.generation, ranks=ranks, beats=beats, pace=self.pace
@@ -126,7 +129,7 @@ def test_before_the_first_step_a_job_waits_and_then_it_is_productive() -> None:
 
 def test_of_a_fault_all_that_it_cost_is_on_its_incident() -> None:
     cluster = trained(20.0)
-    cluster.run(0.05, first=21, dead=3)  # at step 21: a rank is killed
+    cluster.run(0.05, first=21, dead=3, ago_s=0.8)  # at step 21: a rank is killed, and its node late to tell
     cluster.wait(2.0)
     cluster.join = 2
     cluster.join_all()
@@ -134,11 +137,12 @@ def test_of_a_fault_all_that_it_cost_is_on_its_incident() -> None:
     cluster.starts(resumed=10)
     cluster.run(10.0)
     spent = cluster.gpu_s()
+    assert spent["detection"] == pytest.approx(0.8 * 4, abs=0.1)
     assert spent["recovery"] == pytest.approx((2.0 + 4.0) * 4, abs=0.5)
     assert spent["lost_steps"] == pytest.approx(11 * 4, abs=6.0)  # steps 10 to 20
     assert spent["productive"] == pytest.approx((20.0 - 11.0 + 10.0) * 4, abs=6.0)
     incident = cluster.core.cluster.incidents[1]
-    for state in ("recovery", "lost_steps"):
+    for state in ("detection", "recovery", "lost_steps"):
         assert incident.gpu_s[state] == pytest.approx(spent[state])
     total = ledger.of_job(cluster.job, cluster.now_s)
     assert sum(spent.values()) == pytest.approx(1.0 * 2 + (total.wall_s - 1.0) * 4, abs=0.3)
