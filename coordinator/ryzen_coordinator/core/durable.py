@@ -145,7 +145,7 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "note": job.note,
         "over_unix_s": job.over_s + offset,
         "unended": {name: left.torchrun_pid for name, left in job.unended.items()},
-        "ledger": _book_body(cluster, job.book),
+        "ledger": _book_body(cluster, job),
     }
 
 
@@ -172,7 +172,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.unnamed_rollback_unix_s = body.get("unnamed_rollback_unix_s", 0.0)
     job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
     if "ledger" in body:
-        job.book = _book(cluster, body["ledger"])
+        job.book = _book(cluster, job.world, body["ledger"])
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest
         job.gaps.seen_s[section] = seen_unix_s - offset
@@ -187,14 +187,18 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     return job
 
 
-def _book_body(cluster: Cluster, book: Book) -> dict[str, Any]:
-    body = asdict(book)
+def _book_body(cluster: Cluster, job: Job) -> dict[str, Any]:
+    """The nodes at work are nearly always those of the world, whose names are in the record already: null then."""
+    body = asdict(job.book)
     del body["heard"], body["looked_s"]
-    body["settled_s"] = book.settled_s + cluster.unix_offset_s
+    body["settled_s"] = job.book.settled_s + cluster.unix_offset_s
+    phase, generation, nodes = job.book.situation
+    if job.world is not None and nodes == job.world.nodes:
+        body["situation"] = (phase, generation, None)
     return body
 
 
-def _book(cluster: Cluster, body: dict[str, Any]) -> Book:
+def _book(cluster: Cluster, world: World | None, body: dict[str, Any]) -> Book:
     accounts = [
         Account(**{**each, "nodes": tuple(each["nodes"]), "worked": [(begin, end) for begin, end in each["worked"]]})
         for each in body["accounts"]
@@ -206,7 +210,7 @@ def _book(cluster: Cluster, body: dict[str, Any]) -> Book:
             "settled_s": body["settled_s"] - cluster.unix_offset_s,
             "accounts": accounts,
             "steps": [(step, at_s) for step, at_s in body["steps"]],
-            "situation": (phase, generation, tuple(nodes)),
+            "situation": (phase, generation, world.nodes if nodes is None and world is not None else tuple(nodes)),
             "beside": tuple(body["beside"]),
             "heard": False,
         }

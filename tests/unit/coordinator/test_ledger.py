@@ -29,7 +29,7 @@ from ryzen_coordinator.server.accounts import cluster_ledger
 UNIX_S = 1e9
 
 
-def replace(rank: RankSeen, dead: bool, ago_s: float) -> RankSeen:
+def perhaps_dead(rank: RankSeen, dead: bool, ago_s: float) -> RankSeen:
     return rank._replace(life="exited", exit_code=-9, ended_ago_s=ago_s) if dead else rank
 
 
@@ -82,7 +82,9 @@ class Cluster:
             done = first or int(self.now_s - self.stepped_s) + 1
             for place, node in enumerate(self.job.world.nodes):
                 ranks = tuple(
-                    replace(RankSeen(rank, rank % 2, 50 + rank, self.generation, attached=True), rank == dead, ago_s)
+                    perhaps_dead(
+                        RankSeen(rank, rank % 2, 50 + rank, self.generation, attached=True), rank == dead, ago_s
+                    )
                     for rank in (2 * place, 2 * place + 1)
                 )
                 beats = beats_of([ProgressSeen(self.step0 + done, "", 0.0, 0.0, done)] * 2)
