@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Iterable
 
 from ryzen_telemetry.records import Sample
 
@@ -19,13 +20,13 @@ _REASON_CHARS = 200
 
 
 class Counts:
-    """By signal: metrics, traces, logs, files."""
+    """By signal: metrics, traces, logs, files. Those that are wanted are there from the start, so that a rule may ask
+    for their growth."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
-        self._taken: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
+        nothing = dict.fromkeys(signals, 0)
+        self._taken, self._failed, self._lost = Counter(nothing), Counter(nothing), Counter(nothing)
         self._failing: dict[str, str] = {}
 
     def taken(self, signal: str) -> None:

@@ -41,7 +41,7 @@ class Telemetry:
 
     def __init__(self, plan: Plan, service: Service, resource: Mapping[str, Value]) -> None:
         """Raises SettingsError where a folder cannot be made or a port not be listened on."""
-        self.counts = Counts()
+        self.counts = Counts((*plan.otlp, *(["files"] if plan.folder is not None else [])))
         self.interval_s = min(SNAPSHOT_S, plan.metrics_interval_s)
         self._dcgm = plan.dcgm_names
         self._closed = False
@@ -99,6 +99,11 @@ class Telemetry:
             self._providers.spans.add(record)
         if self._files is not None:
             self._files.span(record)
+
+    def export_now(self) -> None:
+        """Blocks until the metrics are delivered or have failed: for measurements and tests."""
+        if self._providers is not None and self._providers.metrics is not None:
+            self._providers.metrics.export_now()
 
     def complaints(self) -> list[str]:
         """What is not delivered now, for the status."""

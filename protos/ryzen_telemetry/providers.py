@@ -78,6 +78,9 @@ class Metrics:
         if (histogram := self._histograms.get(name)) is not None:
             histogram.record(value, attributes)
 
+    def export_now(self) -> None:
+        self._provider.force_flush()
+
     def close(self) -> None:
         self._provider.shutdown(SHUTDOWN_S * 1000)
 
