@@ -121,6 +121,24 @@ def test_the_model_does_not_see_the_future() -> None:
     assert not torch.equal(model(inputs)[0, 5:], model(changed)[0, 5:])
 
 
+def test_recomputed_activations_give_the_same_gradients_to_the_bit() -> None:
+    inputs = torch.arange(16).reshape(2, 8)
+    gradients = {}
+    for recomputing in (False, True):
+        torch.manual_seed(0)
+        model = Gpt(TINY, activation_checkpointing=recomputing)
+        forwards: list[nn.Module] = []
+        model.blocks[0].register_forward_pre_hook(lambda block, _args, seen=forwards: seen.append(block))
+        torch.manual_seed(1)  # dropout draws the same again
+        torch.autograd.backward(next_byte_loss(model(inputs), inputs))
+        assert len(forwards) == 1 + recomputing
+        gradients[recomputing] = [each.grad for each in model.parameters()]
+    assert all(
+        kept is not None and again is not None and torch.equal(kept, again)
+        for kept, again in zip(gradients[False], gradients[True], strict=True)
+    )
+
+
 @pytest.fixture
 def process_group(tmp_path: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

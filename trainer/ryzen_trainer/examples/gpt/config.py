@@ -87,6 +87,9 @@ class Hardware(_Group):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU a rank where there is one.")
     threads: PositiveInt = Field(default=1, description="Threads of one rank on CPUs; ranks share the node's cores.")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Of the forward.")
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward: less memory, more time, the same bits."
+    )
     deterministic: bool = Field(
         default=True, description="Only algorithms that give the same bits each time; on GPUs some are slower."
     )

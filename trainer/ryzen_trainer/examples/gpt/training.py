@@ -92,7 +92,7 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
-    plain = Gpt(config.model).to(device)
+    plain = Gpt(config.model, config.hardware.activation_checkpointing).to(device)
     _tell_worth(run, plain, config, device)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
@@ -133,9 +133,14 @@ def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torc
         heads=shape.heads,
         head_width=shape.width // shape.heads,
         sequence_length=shape.sequence_length,
+        recomputed_layers=shape.layers if config.hardware.activation_checkpointing else 0,
     )
     precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
-    run.measures(flops_per_token=flops.model, peak_flops=peak_of(device, precision))
+    run.measures(
+        flops_per_token=flops.model,
+        hardware_factor=flops.hardware / flops.model,
+        peak_flops=peak_of(device, precision),
+    )
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
