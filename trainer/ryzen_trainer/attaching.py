@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ryzen_protos import run_dir
@@ -27,6 +28,9 @@ ATTACHED = "RYZEN_ATTACHED_PID"
 DEVICE_LOOKS = 3
 """Steps at whose begin the rank's GPU is looked for; after that it computes on none."""
 
+when_asked: list[Callable[[], None]] = []
+"""Called once, when the script attaches by itself: whoever has spoken for it falls silent (`ryzen_trainer.auto`)."""
+
 _runs: dict[int, Run] = {}  # by process id: one, and after a fork the parent's beside it
 
 
@@ -37,6 +41,16 @@ def attach(role: str = "", device: str = "") -> Run:
     Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
     process with torch that takes a second). Never raises.
     """
+    while when_asked:
+        when_asked.pop()()
+    spoken_for = _runs.get(os.getpid())
+    if spoken_for is not None and device:
+        spoken_for.computes_on(device)
+    return run_of_this_process(role, device)
+
+
+def run_of_this_process(role: str = "", device: str = "") -> Run:
+    """As `attach()`, but not in the name of the script."""
     found = _runs.get(os.getpid())
     if found is None:
         try:

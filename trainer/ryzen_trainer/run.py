@@ -151,6 +151,15 @@ class Run:
             found = self._sections[PAUSE + name] = _Pause(self, self._section_index(PAUSE + name))
         return found
 
+    def now_in(self, name: str = "") -> None:
+        """From now on the step does `name`, "" for nothing in particular: for callbacks, which have no block to put it
+        in. Sections that are entered within count as ever."""
+        index = self._section_index(name)
+        if self._outer:
+            self._outer[0] = index
+        else:
+            self._mark(index)
+
     def report(
         self,
         *,
@@ -227,14 +236,17 @@ class Run:
         with contextlib.suppress(*_NOT_STORABLE):
             self._page.check(done, digest, group)
 
-    def finish(self) -> None:
+    def finish(self, *, done: bool = True) -> None:
         """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.
+
+        `done=False`: what had begun turned out to be no step, as for callbacks that hear of the end of a step only.
 
         From here on the rank is in the section "(end)": it may take its time, and its agent does not look into it.
         """
         now = monotonic_ns()
-        if self._in_step:
+        if self._in_step and done:
             self._end_step(now)
+        self._in_step = False
         if self._begun and not self._finished:
             self._finished = True
             self._section, self._entered = self._section_index(END), now
