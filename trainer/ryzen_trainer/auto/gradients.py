@@ -1,9 +1,9 @@
 """The gradient guard's eyes without its hands: the norm after a step, now and then, and a line where it is unusual.
 
 It costs one pass over the gradients. On a CPU that is timed, and done as seldom as keeps it below `SHARE` of the step;
-on a GPU, where to time it would be to wait, every `GPU_EVERY` steps. Multiples of powers of two, so that ranks which find
-it differently dear have looked at the same steps. What a script clips has been clipped by then.
-Gradients of sharded parameters are left alone: their norm is a collective.
+on a GPU, where to time it would be to wait, every `GPU_EVERY` steps. Multiples of powers of two, so that ranks to which
+it is differently dear have looked at the same steps. What a script clips has been clipped by then. Gradients of sharded
+parameters are left alone: their norm is a collective.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from torch.optim import Optimizer
 from ryzen_trainer.auto import roots
 from ryzen_trainer.auto.later import Later
 from ryzen_trainer.auto.quiet import quietly
-from ryzen_trainer.auto.seen import Size, differentiable_in, loss_in, size_of
+from ryzen_trainer.auto.seen import Size, differentiable_in, has_embedding, loss_in, size_of
 from ryzen_trainer.run import Run
-from ryzen_trainer.throughput.counting import ForwardCount, multiplied_parameters
+from ryzen_trainer.throughput.counting import ForwardCount, training_flops
 from ryzen_trainer.throughput.device import peak_of
 
 MODELS_MAX = 4
@@ -49,7 +49,7 @@ class Model:
         self.around = ""
         """The section that a call lies in."""
         self._run = run
-        self._has_embedding = any(isinstance(each, nn.Embedding) for each in module.modules())
+        self._has_embedding = has_embedding(module)
         self._calls = 0
         self._tokens = self._samples = 0
         self._flops = 0.0
@@ -118,18 +118,14 @@ class Model:
         return count
 
     def _learn_worth(self, module: nn.Module, count: ForwardCount) -> None:
-        """The backward computes the gradients of the inputs and, of what is trained, those of the weights."""
-        if count.sharded or not count.flops or count.dtype is None:
-            return
-        whole = multiplied_parameters(module)
-        trained = sum(each.numel() for each in module.parameters() if each.dim() >= 2 and each.requires_grad)
-        factor = 2.0 + (min(1.0, trained / whole) if whole else 1.0)
+        flops = training_flops(count, module)
         if self._size.tokens:
-            self._flops_per_token = factor * count.flops / self._size.tokens
+            self._flops_per_token = flops / self._size.tokens
         else:
-            self._flops_per_call = factor * count.flops
-        device = next((each.device for each in module.parameters()), torch.device("cpu"))
-        self._run.measures(peak_flops=peak_of(device, count.dtype))
+            self._flops_per_call = flops
+        if flops and count.dtype is not None:
+            device = next((each.device for each in module.parameters()), torch.device("cpu"))
+            self._run.measures(peak_flops=peak_of(device, count.dtype))
 
 
 def _at_end_of_backward(call: Callable[[], None]) -> None:

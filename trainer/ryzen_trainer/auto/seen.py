@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _DEPTH = 3
 """A batch within the arguments, a mapping within the batch. Deeper nesting is another kind of object."""
@@ -32,13 +32,18 @@ def tensors_in(value: Any, depth: int = _DEPTH) -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(each, depth - 1)
 
 
-def size_of(arguments: Any, has_embedding: bool) -> Size:
+def has_embedding(module: nn.Module) -> bool:
+    """Whether integers may be tokens to it."""
+    return any(isinstance(each, nn.Embedding | nn.EmbeddingBag) for each in module.modules())
+
+
+def size_of(arguments: Any, embedded: bool) -> Size:
     """Tokens and samples of a call: by the tensor called `input_ids`, else by the first integers of (batch, sequence)
     that a model with an embedding is given; samples by the first tensor of any kind that has a batch."""
     found = [(name, each) for name, each in tensors_in(arguments) if each.dim()]
     named = next((each for name, each in found if name == _TOKENS and each.dim() == 2), None)
     texts = (each for _, each in found if each.dim() == 2 and each.dtype in {torch.int64, torch.int32})
-    text = named if named is not None else next(texts, None) if has_embedding else None
+    text = named if named is not None else next(texts, None) if embedded else None
     if text is not None:
         return Size(text.numel(), text.shape[0])
     return Size(0, found[0][1].shape[0]) if found else Size()

@@ -39,6 +39,19 @@ def multiplied_parameters(model: nn.Module, tied: Iterable[Tensor] = ()) -> int:
     return sum(each.numel() for each in model.parameters() if each.dim() >= 2 and id(each) not in looked_up)
 
 
+def training_flops(count: ForwardCount, module: nn.Module) -> float:
+    """FLOPs of a forward that was counted and of its backward; 0.0 where that is not known.
+
+    The backward computes the gradients of the inputs, which costs a forward, and of what is trained those of the
+    weights, which costs another.
+    """
+    if count.sharded or not count.flops or count.dtype is None:
+        return 0.0
+    whole = multiplied_parameters(module)
+    trained = sum(each.numel() for each in module.parameters() if each.dim() >= 2 and each.requires_grad)
+    return count.flops * (2.0 + (min(1.0, trained / whole) if whole else 1.0))
+
+
 class ForwardCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the FLOPs of what is computed within it, and changes nothing of it: `with count: model(batch)`.
 
