@@ -15,6 +15,7 @@ the process: what a killed rank did last stays readable.
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
     32768   4096   sums: a ring of the last 128 gradient sums over the ranks; `beat_sums`
     36864    256   checks: a ring of the last 8 check results; `beat_checks`
+    40704    256   first batch: what it is known by; `beat_batch`
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
 whole record always stands: a reader takes the valid slot with the higher sequence number and never waits,
@@ -61,23 +62,9 @@ from ryzen_protos.beat_records import (
 )
 
 __all__ = [
-    "NAMES",
-    "PAGE_BYTES",
-    "RING_SECTIONS",
-    "BeatPageError",
-    "BeatReader",
-    "BeatWriter",
-    "Event",
-    "Failure",
-    "Header",
-    "Measures",
-    "Progress",
-    "RareEvent",
-    "Skip",
-    "StepMark",
-    "StepRecord",
-    "finite_or_none",
-]
+    "NAMES", "PAGE_BYTES", "RING_SECTIONS", "BeatPageError", "BeatReader", "BeatWriter", "Event", "Failure",
+    "Header", "Measures", "Progress", "RareEvent", "Skip", "StepMark", "StepRecord", "finite_or_none",
+]  # fmt: skip
 
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
@@ -211,6 +198,10 @@ class BeatWriter:
         """Enter the digest of the parameters after `step` steps. Raises struct.error for what does not fit."""
         at, raw = beat_checks.pack(Check(self._checks + 1, step, digest, group, beat_checks.REPLICA))
         self._checks += 1
+        self._map[at : at + len(raw)] = raw
+
+    def put(self, at: int, raw: bytes) -> None:
+        """Enter a record in a region that another module describes."""
         self._map[at : at + len(raw)] = raw
 
     def close(self) -> None:
@@ -353,6 +344,10 @@ class BeatReader:
     def checks(self) -> list[Check]:
         """Check results that the ring still holds, oldest first."""
         return beat_checks.unpack(self._read(beat_checks.CHECKS_AT, beat_checks.CHECKS * beat_checks.CHECK_BYTES))
+
+    def region(self, at: int, length: int) -> bytes:
+        """As it is now, of a region that another module describes."""
+        return self._read(at, length)
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -37,15 +37,18 @@ _runs: dict[int, Run] = {}  # by process id: one, and after a fork the parent's 
 def attach(role: str = "", device: str = "") -> Run:
     """The run of this rank; one that does nothing where no agent could see it. Each call returns the same.
 
-    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout.
+    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout:
+    "dp3 tp1" for the third after the first of the data-parallel ones.
     Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
     process with torch that takes a second). Never raises.
     """
     while when_asked:
         when_asked.pop()()
     spoken_for = _runs.get(os.getpid())
-    if spoken_for is not None and device:
-        spoken_for.computes_on(device)
+    if spoken_for is not None:
+        spoken_for.role = role
+        if device:
+            spoken_for.computes_on(device)
     return run_of_this_process(role, device)
 
 
@@ -83,6 +86,7 @@ def _attached(role: str, device: str) -> Run:
     groups.unlink(missing_ok=True)  # of the generation before
     collectives = evidence.Collectives(groups)
     run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")), collectives)
+    run.role = role
     os.environ[ATTACHED] = str(os.getpid())
     stamp_uncaught(run.failed)
     let_gloo_finish_at_exit()

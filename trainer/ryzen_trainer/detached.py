@@ -29,6 +29,8 @@ class DetachedRun(Run):
     def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:  # noqa: ARG002
         return iter(items)
 
+    def batch_read(self, batch: object) -> None: ...
+
     def section(self, name: str) -> Section:  # noqa: ARG002
         return self._nothing
 

@@ -27,10 +27,12 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from ryzen_protos import beat_batch
 from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Measures, Skip
 from ryzen_protos.beat_records import given_bits
 from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
+from ryzen_trainer.first_batch import first_batch
 
 Item = TypeVar("Item")
 
@@ -70,6 +72,9 @@ class Run:
     ) -> None:
         self.resume_at_most = resume_at_most
         """After a rollback: the newest step whose checkpoint may be resumed from. None: any."""
+        self.role = ""
+        """Of this rank in the parallel layout, as `attach` was told."""
+        self._batch_read = False
         self.at_next_step: Callable[[], object] | None = None
         """Called once, when the next step begins; it may ask for the step after that."""
         self._page = page
@@ -131,8 +136,20 @@ class Run:
                 except StopIteration:
                     self._in_step = False
                     return
+                self.batch_read(item)
             yield item
             number += 1
+
+    def batch_read(self, batch: object) -> None:
+        """What the rank reads; `steps(loader)` says it. The first one is kept as a digest: two data-parallel ranks that
+        read the same are named. Later ones are passed over."""
+        if self._batch_read:
+            return
+        self._batch_read = True
+        found = first_batch(batch, self.role)
+        if found is not None:
+            with contextlib.suppress(*_NOT_STORABLE):
+                self._page.put(beat_batch.AT, beat_batch.pack(found))
 
     def section(self, name: str) -> Section:
         """`with run.section("forward"):` names what the step does. The same object each time; sections nest."""

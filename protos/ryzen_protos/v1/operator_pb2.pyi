@@ -66,7 +66,7 @@ class JobStatus(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ..., pace: _Optional[_Union[JobPace, _Mapping]] = ...) -> None: ...
 
 class JobPace(_message.Message):
-    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "data_advice")
     class SectionShareEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,7 @@ class JobPace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADVICE_FIELD_NUMBER: _ClassVar[int]
     ranks: int
     step_s: float
     tokens_per_s: float
@@ -100,7 +101,8 @@ class JobPace(_message.Message):
     all_reduce_p99_s: float
     loss: Spread
     learning_rate: float
-    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    data_advice: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ..., data_advice: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Spread(_message.Message):
     __slots__ = ("least", "median", "most", "least_rank", "most_rank", "not_finite")

@@ -48,6 +48,7 @@ class Watcher:
         self._handles: list[Any] = []
         self._main: Callable[[], Optimizer | None] = lambda: None
         self._begun = False
+        self._batch: Any = None
         self._step = 0
         self._models: list[Model] = []
         self._gradients: Any = None
@@ -74,7 +75,10 @@ class Watcher:
             if self._silent or threading.get_ident() != self._thread:
                 return following(iterator)
             with self._run.section("data"):
-                return following(iterator)
+                batch = following(iterator)
+                if not self._begun:  # an evaluation may come before the training: the last one before a step counts
+                    self._batch = batch
+                return batch
 
         kind.__next__ = __next__
         self._handles.append(_Undo(lambda: setattr(kind, "__next__", following)))
@@ -96,6 +100,8 @@ class Watcher:
             return
         if not self._begun:
             self._begun = True
+            self._run.batch_read(self._batch)
+            self._batch = None
             self._begin(_steps_of(optimizer) or 0)
         self._run.now_in("optimizer")
         for model in self._models:

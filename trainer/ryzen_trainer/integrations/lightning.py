@@ -61,6 +61,7 @@ class RyzenCallback(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._saved(trainer)
+        self._run.batch_read(batch)
         self._run.now_in("forward")
         self._batches += 1
         self._size = size_of(batch, self._embedded)

@@ -209,7 +209,9 @@ def _gradients(parts: Parts) -> Tensor:
     total = torch.zeros((), device=parts.device)
     for index in range(parts.division.accumulation):
         with parts.run.section("data"):
-            inputs, targets = (each.to(parts.device) for each in next(parts.batches))
+            batch = next(parts.batches)
+            parts.run.batch_read(batch)
+            inputs, targets = (each.to(parts.device) for each in batch)
         last = index == parts.division.accumulation - 1
         with _synchronised(parts.model, last):
             with parts.run.section("forward"), _precision(parts.config, parts.device):
