@@ -53,6 +53,7 @@ class RyzenCallback(Callback):
         self._grad_norm: float | None = None
         self._count: ForwardCount | None = None
         self._saving: int | None = None
+        self._committed = -1
         self._embedded = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -142,7 +143,8 @@ class RyzenCallback(Callback):
     def _saved(self, trainer: Trainer) -> None:
         step, self._saving = self._saving, None
         beside = "Async" in type(trainer.strategy.checkpoint_io).__name__
-        if step is not None and trainer.is_global_zero and not beside:
+        if step is not None and step != self._committed and trainer.is_global_zero and not beside:
+            self._committed = step  # a second file of the same step is no news
             self._run.checkpoint_committed(step)
 
     def _leave_count(self, module: LightningModule) -> None:
