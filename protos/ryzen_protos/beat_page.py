@@ -173,14 +173,17 @@ class BeatWriter:
 
     def step_done(
         self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
-        sections: list[float],
-    ) -> None:  # fmt: skip
+        sections: list[float], again: int | None = None,
+    ) -> int:  # fmt: skip
         """Enter a finished step in the ring. `sections` has `RING_SECTIONS` durations in seconds; `collectives`
-        had been begun on the default process group when the step began."""
-        raw = _STEP.pack(step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, self._steps)
-        at = _STEPS_AT + (self._steps % STEPS) * _STEP_BYTES
+        had been begun on the default process group when the step began. Returns its place, and with that in `again`
+        a step that is known better by now is entered once more."""
+        place = self._steps if again is None else again
+        raw = _STEP.pack(step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, place)
+        at = _STEPS_AT + (place % STEPS) * _STEP_BYTES
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
-        self._steps += 1
+        self._steps = max(self._steps, place + 1)
+        return place
 
     def sum_done(self, started_ns: int, ended_ns: int) -> None:
         """Enter a sum of gradients over the ranks in its ring. One thread at a time, not only the loop's."""

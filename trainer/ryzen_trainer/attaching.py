@@ -121,8 +121,17 @@ def _look_for_device(run: Run, looks: int) -> None:
     found = gpu.in_use()
     if found is not None:
         run.computes_on(*found)
+        _time_on_device(run)
     elif looks > 1:
         run.at_next_step = lambda: _look_for_device(run, looks - 1)
+
+
+def _time_on_device(run: Run) -> None:
+    """Only where torch's current device is the one that is used: an event on another would wake that up."""
+    from ryzen_trainer.throughput.device_clock import DeviceClock  # late: it takes torch, which is there by now
+
+    if gpu.current_is_used():
+        run.device_clock = DeviceClock()
 
 
 def _header(role: str, device: str) -> Header:
