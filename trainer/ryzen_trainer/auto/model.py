@@ -69,6 +69,8 @@ class Model:
         return found
 
     def let_go(self) -> None:
+        """Neither hooks nor a count stay behind."""
+        self._leave_count()
         for each in self._handles:
             each.remove()
 

@@ -59,13 +59,13 @@ class Watcher:
 
         if not self._silent:
             self._handles += [
-                register_optimizer_step_pre_hook(quietly(self._before_step, self.fall_silent)),
-                register_optimizer_step_post_hook(quietly(self._after_step, self.fall_silent)),
+                register_optimizer_step_pre_hook(quietly(self._before_step, self._give_up)),
+                register_optimizer_step_post_hook(quietly(self._after_step, self._give_up)),
             ]
             atexit.register(self._end)
 
     def install_loader(self) -> None:
-        """The wait for a batch has no hook: its iterator's `__next__` is wrapped for as long as we speak."""
+        """The wait for a batch has no hook: its iterator's `__next__` is wrapped, and only passes on once we are silent."""
         kind: Any = getattr(sys.modules["torch.utils.data.dataloader"], "_BaseDataLoaderIter", None)
         following = getattr(kind, "__next__", None)
         if following is None or self._silent:
@@ -81,14 +81,22 @@ class Watcher:
                 return batch
 
         kind.__next__ = __next__
-        self._handles.append(_Undo(lambda: setattr(kind, "__next__", following)))
 
     def fall_silent(self) -> None:
         """The script speaks for itself from now on."""
-        self._silent = True
+        self._let_go()
         for each in self._handles:
             each.remove()
         self._handles.clear()
+
+    def _give_up(self) -> None:
+        """From within a hook. Those of optimizers stay and do nothing, for torch does not bear that one goes while it
+        calls them. The loop counts as over, or its silence would be taken for a hang."""
+        self._let_go()
+        self._run.finish(done=False)
+
+    def _let_go(self) -> None:
+        self._silent = True
         for model in self._models:
             model.let_go()
         self._models.clear()
@@ -155,14 +163,7 @@ class Watcher:
         from ryzen_trainer.auto.model import models_of
 
         self._gradients = Gradients()
-        self._models = models_of(optimizer, self._run, self.fall_silent)
-
-
-class _Undo:
-    """Like the handle of a hook."""
-
-    def __init__(self, remove: Callable[[], None]) -> None:
-        self.remove = remove
+        self._models = models_of(optimizer, self._run, self._give_up)
 
 
 def _steps_of(optimizer: Optimizer) -> int | None:
