@@ -65,7 +65,7 @@ class Watcher:
             atexit.register(self._end)
 
     def install_loader(self) -> None:
-        """The wait for a batch has no hook: its iterator's `__next__` is wrapped, which passes on once we are silent."""
+        """A wait for a batch has no hook: its iterator's `__next__` is wrapped; it passes on once we are silent."""
         kind: Any = getattr(sys.modules["torch.utils.data.dataloader"], "_BaseDataLoaderIter", None)
         following = getattr(kind, "__next__", None)
         if following is None or self._silent:

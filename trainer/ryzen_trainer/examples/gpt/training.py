@@ -34,7 +34,7 @@ from ryzen_trainer.examples.gpt.evaluation import Evaluation
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.guard import GradientGuard
 from ryzen_trainer.settling import settle
-from ryzen_trainer.throughput import of_transformer
+from ryzen_trainer.throughput import FlopsPerToken, of_transformer
 from ryzen_trainer.throughput.counting import multiplied_parameters
 from ryzen_trainer.throughput.device import peak_of
 
@@ -52,6 +52,7 @@ class Parts:
     run: ryzen_trainer.Run
     device: torch.device
     model: nn.Module
+    flops: FlopsPerToken
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     division: Division
@@ -71,6 +72,8 @@ def train(config: Config, run: ryzen_trainer.Run) -> str:
     parts, start = _prepare(config, run, device, division)
     for step in run.steps(range(start, config.training.steps), start=start):
         _step(parts, step)
+        if step == start:  # on a CPU the peak is measured, once a node: no restart shall wait for that
+            _tell_worth(parts)
     run.finish()
     last = f"final step {config.training.steps} sha256 {parameter_digest(parts.model)}"
     dist.destroy_process_group()
@@ -99,7 +102,7 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     training = config.training
     torch.manual_seed(training.seed)
     plain = Gpt(config.model, config.hardware.activation_checkpointing).to(device)
-    _tell_worth(run, plain, config, device)
+    flops = _flops_per_token(plain, config)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
     optimizer = torch.optim.AdamW(
@@ -124,18 +127,16 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     start = _resume(checkpointer, batches, division)
     evaluation = Evaluation(config, device, lambda: _precision(config, device)) if training.evaluate_every else None
     parts = Parts(
-        config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas,
+        config, run, device, model, flops, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas,
         evaluation,
     )  # fmt: skip
     return parts, start
 
 
-def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
-    """What a token costs and what the device could do, for MFU."""
-    if not run.attached:
-        return
+def _flops_per_token(model: Gpt, config: Config) -> FlopsPerToken:
+    """Of the model before it is wrapped."""
     shape = config.model
-    flops = of_transformer(
+    return of_transformer(
         parameters=multiplied_parameters(model, tied=[model.tokens.weight]),
         layers=shape.layers,
         heads=shape.heads,
@@ -143,11 +144,17 @@ def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torc
         sequence_length=shape.sequence_length,
         recomputed_layers=shape.layers if config.hardware.activation_checkpointing else 0,
     )
-    precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
-    run.measures(
-        flops_per_token=flops.model,
-        hardware_factor=flops.hardware / flops.model,
-        peak_flops=peak_of(device, precision),
+
+
+def _tell_worth(parts: Parts) -> None:
+    """What a token costs and what the device could do, for MFU."""
+    if not parts.run.attached:
+        return
+    precision = torch.float32 if parts.config.hardware.precision == "float32" else torch.bfloat16
+    parts.run.measures(
+        flops_per_token=parts.flops.model,
+        hardware_factor=parts.flops.hardware / parts.flops.model,
+        peak_flops=peak_of(parts.device, precision),
     )
 
 
