@@ -75,6 +75,7 @@ def pace(message: pb.JobPace) -> str:
         if loss.not_finite:
             words.append(f"no finite loss on {_numbers(loss.not_finite)}")
     words += [f"learning rate {message.learning_rate:.3g}"] if message.HasField("learning_rate") else []
+    words += message.data_advice
     return ", ".join(words)
 
 

@@ -179,7 +179,8 @@ class Job:
     formed, because it is not decided yet who is out. `skip_told`: generation and step of the newest skipped step that
     there was word of; `rollback_wanted`, `rollback_answered`: generation, and step from before which a guard wants to
     resume; `diverged_step`: of the last such rollback. `corruption_answered`: the generation whose replicas differed
-    last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named.
+    last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named. `batches`: who read which
+    first batch, of the generation `batches_of`; `same_batches`: pairs of ranks that read the same.
     """
 
     user: str
@@ -210,6 +211,9 @@ class Job:
     hang: Hang | None = None
     advice: int | None = None
     floor_step: int | None = None
+    batches_of: int = -1
+    batches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    same_batches: list[tuple[int, int]] = field(default_factory=list)
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
     skip_told: tuple[int, int] = (0, -1)

@@ -115,6 +115,7 @@ def _pace(found: pace.JobPace | None) -> pb.JobPace | None:
         all_reduce_p99_s=found.all_reduce_p99_s,
         loss=_spread(found.loss) if found.loss is not None else None,
         learning_rate=found.learning_rate,
+        data_advice=found.advice,
     )
 
 

@@ -303,7 +303,7 @@ class SkippedStep(_message.Message):
     def __init__(self, step: _Optional[int] = ..., nonfinite: bool = ...) -> None: ...
 
 class Pace(_message.Message):
-    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "first_batch", "data_place", "step_work")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -320,6 +320,9 @@ class Pace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    DATA_PLACE_FIELD_NUMBER: _ClassVar[int]
+    STEP_WORK_FIELD_NUMBER: _ClassVar[int]
     generation: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
     steps: int
@@ -336,7 +339,10 @@ class Pace(_message.Message):
     all_reduce_p99_s: float
     loss: _containers.RepeatedScalarFieldContainer[float]
     learning_rate: float
-    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    first_batch: _containers.RepeatedScalarFieldContainer[int]
+    data_place: _containers.RepeatedScalarFieldContainer[int]
+    step_work: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ..., first_batch: _Optional[_Iterable[int]] = ..., data_place: _Optional[_Iterable[int]] = ..., step_work: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")

@@ -87,7 +87,7 @@ class TimeSpent(_message.Message):
     def __init__(self, gpu_s: _Optional[_Mapping[str, float]] = ..., wall_s: _Optional[float] = ..., ettr: _Optional[float] = ..., cost: _Optional[float] = ...) -> None: ...
 
 class JobPace(_message.Message):
-    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "data_advice")
     class SectionShareEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class JobPace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADVICE_FIELD_NUMBER: _ClassVar[int]
     ranks: int
     step_s: float
     tokens_per_s: float
@@ -121,7 +122,8 @@ class JobPace(_message.Message):
     all_reduce_p99_s: float
     loss: Spread
     learning_rate: float
-    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    data_advice: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ..., data_advice: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Spread(_message.Message):
     __slots__ = ("least", "median", "most", "least_rank", "most_rank", "not_finite")

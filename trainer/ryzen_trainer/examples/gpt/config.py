@@ -49,13 +49,18 @@ class Training(_Group):
     global_batch: PositiveInt = Field(description="Sequences a step over all ranks, kept when the world changes.")
     micro_batch: PositiveInt = Field(description="Most sequences a rank takes in one forward.")
     learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, description="The rate rises linearly for so long.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="Of the rate after the warm-up; cosine falls to a tenth at the last step."
+    )
     weight_decay: float = Field(default=0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     replica_check_every: int = Field(default=20, ge=0, description="Steps between two checks; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     report_every: PositiveInt = Field(default=10, description="Steps between two lines of progress.")
+    evaluate_every: int = Field(default=0, ge=0, description="Steps between two evaluations on other text; 0: none.")
+    evaluation_batches: PositiveInt = Field(default=8, description="Micro-batches of one, over all ranks.")
     checkpoint: Checkpoint
 
     @model_validator(mode="after")
@@ -87,6 +92,9 @@ class Hardware(_Group):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU a rank where there is one.")
     threads: PositiveInt = Field(default=1, description="Threads of one rank on CPUs; ranks share the node's cores.")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Of the forward.")
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward: less memory, more time, the same bits."
+    )
     deterministic: bool = Field(
         default=True, description="Only algorithms that give the same bits each time; on GPUs some are slower."
     )

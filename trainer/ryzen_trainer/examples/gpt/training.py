@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,14 +30,18 @@ from ryzen_trainer.corruption import ReplicaCheck
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.evaluation import Evaluation
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.guard import GradientGuard
 from ryzen_trainer.settling import settle
-from ryzen_trainer.throughput import of_transformer
+from ryzen_trainer.throughput import FlopsPerToken, of_transformer
 from ryzen_trainer.throughput.counting import multiplied_parameters
 from ryzen_trainer.throughput.device import peak_of
 
 log = logging.getLogger(__name__)
+
+LOWEST_RATE = 0.1
+"""Share of the learning rate at which the cosine ends (Hoffmann et al. 2022, arXiv 2203.15556, section 3.1)."""
 
 
 @dataclass
@@ -47,7 +52,7 @@ class Parts:
     run: ryzen_trainer.Run
     device: torch.device
     model: nn.Module
-    flops_per_token: float
+    flops: FlopsPerToken
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     division: Division
@@ -55,6 +60,7 @@ class Parts:
     checkpointer: Checkpointer
     guard: GradientGuard
     replicas: ReplicaCheck
+    evaluation: Evaluation | None = None
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
 
@@ -95,14 +101,14 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
-    plain = Gpt(config.model).to(device)
-    flops_per_token = _flops_per_token(plain, config)
+    plain = Gpt(config.model, config.hardware.activation_checkpointing).to(device)
+    flops = _flops_per_token(plain, config)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup(training))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_share(training))
     windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
@@ -119,14 +125,15 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
     replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
+    evaluation = Evaluation(config, device, lambda: _precision(config, device)) if training.evaluate_every else None
     parts = Parts(
-        config, run, device, model, flops_per_token, optimizer, scheduler, division, iter(loader), checkpointer, guard,
-        replicas,
+        config, run, device, model, flops, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas,
+        evaluation,
     )  # fmt: skip
     return parts, start
 
 
-def _flops_per_token(model: Gpt, config: Config) -> float:
+def _flops_per_token(model: Gpt, config: Config) -> FlopsPerToken:
     """Of the model before it is wrapped."""
     shape = config.model
     return of_transformer(
@@ -135,7 +142,8 @@ def _flops_per_token(model: Gpt, config: Config) -> float:
         heads=shape.heads,
         head_width=shape.width // shape.heads,
         sequence_length=shape.sequence_length,
-    ).model
+        recomputed_layers=shape.layers if config.hardware.activation_checkpointing else 0,
+    )
 
 
 def _tell_worth(parts: Parts) -> None:
@@ -143,7 +151,11 @@ def _tell_worth(parts: Parts) -> None:
     if not parts.run.attached:
         return
     precision = torch.float32 if parts.config.hardware.precision == "float32" else torch.bfloat16
-    parts.run.measures(flops_per_token=parts.flops_per_token, peak_flops=peak_of(parts.device, precision))
+    parts.run.measures(
+        flops_per_token=parts.flops.model,
+        hardware_factor=parts.flops.hardware / parts.flops.model,
+        peak_flops=peak_of(parts.device, precision),
+    )
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
@@ -191,6 +203,9 @@ def _step(parts: Parts, step: int) -> None:
     )  # fmt: skip
     if spoken:
         _say(f"step {done} loss {parts.figures[0]:.4f} gradient norm {parts.figures[1]:.4f}")
+    if parts.evaluation is not None and done % training.evaluate_every == 0:
+        with run.section("evaluation"):
+            _say(f"step {done} loss on other text {parts.evaluation.loss(parts.model):.4f}")
     if done % training.checkpoint.every_steps == 0 or done == training.steps:
         with run.section("checkpoint"):
             _save(parts.checkpointer, done, done * training.global_batch)
@@ -201,10 +216,12 @@ def _gradients(parts: Parts) -> Tensor:
     total = torch.zeros((), device=parts.device)
     for index in range(parts.division.accumulation):
         with parts.run.section("data"):
-            inputs, targets = (each.to(parts.device) for each in next(parts.batches))
+            batch = next(parts.batches)
+            parts.run.batch_read(batch)
+            inputs, targets = (each.to(parts.device) for each in batch)
         last = index == parts.division.accumulation - 1
         with _synchronised(parts.model, last):
-            with parts.run.section("forward"), _precision(parts):
+            with parts.run.section("forward"), _precision(parts.config, parts.device):
                 loss = next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
             with parts.run.section("backward"):
                 torch.autograd.backward(loss)
@@ -220,10 +237,10 @@ def _synchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _precision(parts: Parts) -> AbstractContextManager[Any]:
-    if parts.config.hardware.precision == "float32":
+def _precision(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    if config.hardware.precision == "float32":
         return nullcontext()
-    return torch.autocast(parts.device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def _save(checkpointer: Checkpointer, step: int, samples: int) -> None:
@@ -246,8 +263,16 @@ def parameter_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _warmup(training: Training) -> Any:
-    return lambda step: min(1.0, (step + 1) / (training.warmup_steps + 1))
+def learning_rate_share(training: Training) -> Callable[[int], float]:
+    """The learning rate of a step as a share of the largest: warm-up, then constant or half a cosine."""
+
+    def share(step: int) -> float:
+        if step < training.warmup_steps or training.schedule == "constant":
+            return min(1.0, (step + 1) / (training.warmup_steps + 1))
+        done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
+        return LOWEST_RATE + (1.0 - LOWEST_RATE) * (1.0 + math.cos(math.pi * min(1.0, done))) / 2.0
+
+    return share
 
 
 def _say(line: str) -> None:
