@@ -43,6 +43,11 @@ class AgentSettings(TelemetrySettings):
     labels: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="rack, switch, power ... as key=value,key=value"
     )
+    device_model: str = Field(
+        default="",
+        max_length=128,
+        description="model of the GPUs, for the price of an hour (default: the driver's word)",
+    )
     json_logs: bool | None = Field(
         default=None, description="log one JSON object a line (default: unless standard error is a terminal)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.live import Live
 
-from ryzen_coordinator import render, replay
+from ryzen_coordinator import render, render_ledger, replay
 from ryzen_coordinator.client import Client
 from ryzen_coordinator.errors import CoordinatorError, RemoteError
 from ryzen_coordinator.inputs.found import Replayed, Window, lines
@@ -127,6 +128,29 @@ def incidents(
             _show(found[0], json, render.incident)
         else:
             _show_all(found, json, render.incidents)
+
+
+@cli.command()
+def ledger(
+    job: Annotated[str, typer.Argument(help="Run id: show its nodes and incidents too.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: GPU-seconds of jobs, nodes and incidents.")] = False,
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Where the GPU-hours have gone: productive, checkpoint, lost steps, detection, recovery, waiting, idle."""
+    if as_csv and json:
+        fail("--csv and --json: one of the two")
+    with _client(coordinator, token, token_file) as client:
+        found = client.ledger(job)
+        if as_csv:
+            sys.stdout.write(render_ledger.as_csv(found))
+        elif job and not json:
+            for each in found.jobs:
+                Console().print(render_ledger.job(each))
+        else:
+            _show(found, json, render_ledger.jobs)
 
 
 @cli.command()

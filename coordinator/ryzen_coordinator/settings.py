@@ -38,6 +38,10 @@ class ServeSettings(TelemetrySettings):
     newest segment (an eighth, at least 64 KiB) always stays."""
     json_logs: bool | None = Field(None, description="Log lines as JSON; by default unless on a terminal.")
 
+    gpu_hour_price: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        default_factory=dict, description="What an hour of a GPU costs, by its model; `*`: any other."
+    )
+
     lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s
     form_wait_s: Annotated[float, Field(ge=0, le=86400)] = _DEFAULT.form_wait_s
     hint_wait_s: Annotated[float, Field(ge=0, le=600)] = _DEFAULT.hint_wait_s

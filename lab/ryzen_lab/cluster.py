@@ -56,6 +56,7 @@ class Layout:
     bare: bool = False  # no coordinator, no agents
     launcher: Launcher | None = None  # in torchrun's place; None: torchrun with `rdzv`
     cold: bool = False  # no rank is forked from a process that has imported torch
+    preload: str = ""  # modules that such a process imports, too
     steps: int = 0  # of the whole run, as far as the lab knows
     driver: bool = False  # every node has a GPU a rank, of the mock driver
     gpu_interval_s: float | None = GPU_INTERVAL_S  # None: the product's default
@@ -188,6 +189,7 @@ class Cluster:
         }
         if not layout.cold and not layout.bare:
             command += ["--no-python", _program("ryzen-worker")]
+            environment["RYZEN_PRELOAD"] = layout.preload
         log = node.folder / "torchrun.log"
         node.torchrun = self._spawn("torchrun", node.name, [*command, *layout.script], log, environment)
 

@@ -63,6 +63,11 @@ class TrialSettings(Settings):
         return self.script == REFERENCE
 
 
+def preload(settings: TrialSettings) -> str:
+    """What a user with this script would name in RYZEN_PRELOAD; of a foreign script the lab knows nothing."""
+    return "ryzen_trainer.examples.gpt.training" if settings.is_reference else ""
+
+
 def script_command(settings: TrialSettings) -> list[str]:
     """What torchrun is given to run. `{steps}` in an argument of a foreign script is the number of steps."""
     arguments = [each.replace("{steps}", str(settings.steps)) for each in settings.arguments]

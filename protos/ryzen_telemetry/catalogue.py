@@ -198,7 +198,7 @@ RECOVERY = (
 
 EFFECTIVE_TIME = (
     Metric("ryzen.job.ettr", "gauge", "1", "Effective training time ratio: productive over all", _JOB, _C),
-    Metric("ryzen.job.gpu_time", "counter", "s", "GPU-seconds of the job by what they were spent on",
+    Metric("ryzen.job.gpu_time", "updown", "s", "GPU-seconds of the job by what they were spent on",
            (*_JOB, "ryzen.time.state"), _C),
 )  # fmt: skip
 

@@ -208,6 +208,7 @@ class Hello:
     node_rank: int | None = None
     version: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    device_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.book import Book
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
 from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
@@ -233,6 +234,7 @@ class Job:
     ending_s: float = 0.0
     over_s: float = 0.0
     unended: dict[str, Leaver] = field(default_factory=dict)
+    book: Book = field(default_factory=Book)
 
     @property
     def key(self) -> JobKey:
@@ -262,7 +264,7 @@ class Incident:
     """One fault, from the first suspicion to the first new step.
 
     `marks`: core times by name. `nodes`, `torchruns`: the world that was struck and the pids of its torchruns.
-    `bursts`: the health events that are part of it.
+    `bursts`: the health events that are part of it. `gpu_s`: GPU-seconds that it has cost, by state (ledger.py).
     """
 
     id: int
@@ -287,6 +289,7 @@ class Incident:
     ranks: list[RankMoment] = field(default_factory=list)
     resume_at_most: int | None = None
     bursts: list[Burst] = field(default_factory=list)
+    gpu_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:

@@ -71,7 +71,9 @@ async def start(settings: ServeSettings) -> App:
     driver = Driver(settings.core(), journal, settings.replay_bytes, telemetry)
     server = grpc.aio.server(options=_OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(driver, tokens), server)
-    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(driver, tokens), server)
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(
+        OperatorService(driver, tokens, settings.gpu_hour_price), server
+    )
     try:
         bound = server.add_insecure_port(join_address(host, port))
     except RuntimeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from ryzen_coordinator.core import pace
+from ryzen_coordinator.core import ledger, pace
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES, OVER, WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Job
@@ -48,6 +48,11 @@ def of_job(cluster: Cluster, job: Job, checkpoint_age_s: float | None) -> Iterat
     for phase in JOB_PHASES:
         yield Sample("ryzen.job.phase", float(phase == job.phase), (*labels, ("ryzen.job.phase", phase)))
     yield Sample("ryzen.job.restart", float(job.restarts), labels)
+    times = ledger.of_job(job, cluster.now_s)
+    if times.ettr is not None:
+        yield Sample("ryzen.job.ettr", times.ettr, labels)
+    for state, gpu_s in times.gpu_s.items():
+        yield Sample("ryzen.job.gpu_time", gpu_s, (*labels, ("ryzen.time.state", state)))
     if job.phase in OVER:
         return
     yield Sample("ryzen.job.generation", float(job.generation), labels)

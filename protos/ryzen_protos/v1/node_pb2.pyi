@@ -29,7 +29,7 @@ class NodeUpdate(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., hello: _Optional[_Union[NodeHello, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[ObservedJob, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[NodeEvent, _Mapping]]] = ..., answered_inquiry: _Optional[int] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., sent_unix_ns: _Optional[int] = ..., applied_version: _Optional[int] = ..., conditions: _Optional[_Union[Conditions, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
-    __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels")
+    __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels", "device_model")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class NodeHello(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MODEL_FIELD_NUMBER: _ClassVar[int]
     node: str
     session: str
     boot_id: str
@@ -55,7 +56,8 @@ class NodeHello(_message.Message):
     protocol: int
     version: str
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, node: _Optional[str] = ..., session: _Optional[str] = ..., boot_id: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., node_rank: _Optional[int] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    device_model: str
+    def __init__(self, node: _Optional[str] = ..., session: _Optional[str] = ..., boot_id: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., node_rank: _Optional[int] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., device_model: _Optional[str] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("reason",)

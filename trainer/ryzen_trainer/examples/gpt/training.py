@@ -47,6 +47,7 @@ class Parts:
     run: ryzen_trainer.Run
     device: torch.device
     model: nn.Module
+    flops_per_token: float
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     division: Division
@@ -65,6 +66,8 @@ def train(config: Config, run: ryzen_trainer.Run) -> str:
     parts, start = _prepare(config, run, device, division)
     for step in run.steps(range(start, config.training.steps), start=start):
         _step(parts, step)
+        if step == start:  # on a CPU the peak is measured, once a node: no restart shall wait for that
+            _tell_worth(parts)
     run.finish()
     last = f"final step {config.training.steps} sha256 {parameter_digest(parts.model)}"
     dist.destroy_process_group()
@@ -93,7 +96,7 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     training = config.training
     torch.manual_seed(training.seed)
     plain = Gpt(config.model).to(device)
-    _tell_worth(run, plain, config, device)
+    flops_per_token = _flops_per_token(plain, config)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
     optimizer = torch.optim.AdamW(
@@ -117,25 +120,30 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
     parts = Parts(
-        config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas
-    )
+        config, run, device, model, flops_per_token, optimizer, scheduler, division, iter(loader), checkpointer, guard,
+        replicas,
+    )  # fmt: skip
     return parts, start
 
 
-def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
-    """What a token costs and what the device could do, for MFU."""
-    if not run.attached:
-        return
+def _flops_per_token(model: Gpt, config: Config) -> float:
+    """Of the model before it is wrapped."""
     shape = config.model
-    flops = of_transformer(
+    return of_transformer(
         parameters=multiplied_parameters(model, tied=[model.tokens.weight]),
         layers=shape.layers,
         heads=shape.heads,
         head_width=shape.width // shape.heads,
         sequence_length=shape.sequence_length,
-    )
-    precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
-    run.measures(flops_per_token=flops.model, peak_flops=peak_of(device, precision))
+    ).model
+
+
+def _tell_worth(parts: Parts) -> None:
+    """What a token costs and what the device could do, for MFU."""
+    if not parts.run.attached:
+        return
+    precision = torch.float32 if parts.config.hardware.precision == "float32" else torch.bfloat16
+    parts.run.measures(flops_per_token=parts.flops_per_token, peak_flops=peak_of(parts.device, precision))
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
