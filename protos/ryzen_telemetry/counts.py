@@ -85,24 +85,27 @@ class Counts:
 
 class Reasons(logging.Handler):
     """Keeps the SDK's own complaints, which come with every retry, out of the log, and the newest of each thread as the
-    reason of the export that has just failed there. The SDK leaves out one that is like the one before, whichever
-    exporter that was of: then it is the reason here too."""
+    reason of the export that has just failed there."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._own = threading.local()
-        self._newest = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._own.text = self._newest = " ".join(record.getMessage().split())[:_REASON_CHARS]
+        self._own.text = " ".join(record.getMessage().split())[:_REASON_CHARS]
 
     def take(self) -> str:
         """Of this thread's newest failure."""
-        text: str = getattr(self._own, "text", "") or self._newest
+        text: str = getattr(self._own, "text", "")
         self._own.text = ""
         return text
 
     def install(self) -> None:
+        """Once the exporters are there. Their filters drop what is like the line before, of whichever exporter that
+        was: here every line has its export."""
         logger = logging.getLogger(_SDK)
         logger.handlers[:] = [self]
         logger.propagate = False
+        for name in list(logging.Logger.manager.loggerDict):
+            if name.startswith(f"{_SDK}."):
+                logging.getLogger(name).filters.clear()

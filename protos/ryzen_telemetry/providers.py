@@ -184,7 +184,6 @@ class Providers:
     ) -> None:  # fmt: skip
         """`readers`: beside the periodic one."""
         reasons = Reasons()
-        reasons.install()
         named = Resource.create(dict(resource))
         self.metrics: Metrics | None = None
         self.spans = Spans(plan, named, counts, reasons) if "traces" in plan.otlp else None
@@ -195,6 +194,7 @@ class Providers:
             all_readers.append(PeriodicExportingMetricReader(exporter, plan.metrics_interval_s * 1000))
         if all_readers:
             self.metrics = Metrics(service, all_readers, named, plan.dcgm_names)
+        reasons.install()
 
     def close(self) -> None:
         """Side by side, for each may use up its time. What is not delivered then is lost, and counted."""
