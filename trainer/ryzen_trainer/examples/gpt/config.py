@@ -54,6 +54,11 @@ class Training(_Group):
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     replica_check_every: int = Field(default=20, ge=0, description="Steps between two checks; 0: never.")
+    known_answer_every: int = Field(default=100, ge=0, description="Steps between two fixed computations; 0: never.")
+    recompute_check_every: int = Field(
+        default=20, ge=0, description="Of so many recomputed blocks one is compared with its first output; 0: none."
+    )
+    replay_every: int = Field(default=200, ge=0, description="Steps between two that are computed twice; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     report_every: PositiveInt = Field(default=10, description="Steps between two lines of progress.")
     checkpoint: Checkpoint
@@ -87,6 +92,9 @@ class Hardware(_Group):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU a rank where there is one.")
     threads: PositiveInt = Field(default=1, description="Threads of one rank on CPUs; ranks share the node's cores.")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Of the forward.")
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward: less memory, more time, the same bits."
+    )
     deterministic: bool = Field(
         default=True, description="Only algorithms that give the same bits each time; on GPUs some are slower."
     )

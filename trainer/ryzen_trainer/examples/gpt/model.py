@@ -1,14 +1,34 @@
-"""A decoder-only transformer over bytes, in the shape of GPT-2 with pre-normalisation and tied embeddings."""
+"""A decoder-only transformer over bytes, in the shape of GPT-2 with pre-normalisation and tied embeddings.
+
+With activation checkpointing a block keeps its input alone and runs its forward again in the backward: a third more
+FLOPs for a fraction of the memory, and the same bits (dropout draws what it drew the first time).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ryzen_trainer.examples.gpt.config import Model
 
 VOCABULARY = 256
+
+Segment: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
+"""Runs one block on its input."""
+
+
+def _kept(block: nn.Module, x: Tensor) -> Tensor:
+    out: Tensor = block(x)
+    return out
+
+
+recomputed: Segment = partial(checkpoint, use_reentrant=False)
 
 
 class Block(nn.Module):
@@ -45,8 +65,9 @@ class Block(nn.Module):
 class Gpt(nn.Module):
     """Bytes in, logits of the next byte out."""
 
-    def __init__(self, shape: Model) -> None:
+    def __init__(self, shape: Model, activation_checkpointing: bool = False) -> None:
         super().__init__()
+        self.segment: Segment = recomputed if activation_checkpointing else _kept
         self.tokens = nn.Embedding(VOCABULARY, shape.width)
         self.positions = nn.Embedding(shape.sequence_length, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
@@ -57,7 +78,7 @@ class Gpt(nn.Module):
         """(batch, sequence) of int64 to (batch, sequence, 256)."""
         x = self.tokens(inputs) + self.positions(torch.arange(inputs.shape[1], device=inputs.device))
         for block in self.blocks:
-            x = block(x)
+            x = self.segment(block, x) if self.training else block(x)
         return functional.linear(self.norm(x), self.tokens.weight)
 
 

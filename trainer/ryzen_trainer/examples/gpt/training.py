@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 import ryzen_trainer
 from ryzen_trainer import communication
 from ryzen_trainer.checkpoint import Checkpointer
-from ryzen_trainer.corruption import ReplicaCheck
+from ryzen_trainer.corruption import KnownAnswer, RecomputeCheck, ReplicaCheck, StepReplay
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
@@ -37,6 +39,22 @@ from ryzen_trainer.throughput.counting import multiplied_parameters
 from ryzen_trainer.throughput.device import peak_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Checks:
+    """What finds a device that computes wrong."""
+
+    replicas: ReplicaCheck
+    known_answer: KnownAnswer
+    recompute: RecomputeCheck
+    replay: StepReplay
+
+    def step(self) -> None:
+        """The optimizer's step is done."""
+        self.replicas.step()
+        self.known_answer.step()
+        self.recompute.step()
 
 
 @dataclass
@@ -53,7 +71,7 @@ class Parts:
     batches: Iterator[tuple[Tensor, Tensor]]
     checkpointer: Checkpointer
     guard: GradientGuard
-    replicas: ReplicaCheck
+    checks: Checks
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
 
@@ -92,7 +110,7 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
-    plain = Gpt(config.model).to(device)
+    plain = Gpt(config.model, config.hardware.activation_checkpointing).to(device)
     _tell_worth(run, plain, config, device)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
@@ -103,7 +121,8 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
-    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip)
+    checks = _checks(config, run, device, plain, model)
+    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip, on_skip=checks.replay.suspect)
     checkpointer = Checkpointer(
         training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader, guard=guard,
         global_batch=training.global_batch, keep_last=training.checkpoint.keep_last,
@@ -114,12 +133,22 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     if config.distributed.strategy == "ddp":
         inputs, targets = (each.to(device) for each in windows[0])
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
-    replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
-    parts = Parts(
-        config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas
-    )
+    parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, checks)
     return parts, start
+
+
+def _checks(config: Config, run: ryzen_trainer.Run, device: torch.device, plain: Gpt, model: nn.Module) -> Checks:
+    training = config.training
+    recompute = RecomputeCheck(run, every=training.recompute_check_every)
+    if config.hardware.activation_checkpointing:
+        plain.segment = lambda block, x: checkpoint(recompute.segment(block), x, use_reentrant=False)
+    return Checks(
+        ReplicaCheck(model, run, every=training.replica_check_every),
+        KnownAnswer(run, device, every=training.known_answer_every),
+        recompute,
+        StepReplay(model, run, every=training.replay_every),
+    )
 
 
 def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
@@ -171,7 +200,7 @@ def _step(parts: Parts, step: int) -> None:
         parts.scheduler.step()
         parts.optimizer.zero_grad(set_to_none=True)
     with run.section("check"):
-        parts.replicas.step()
+        parts.checks.step()
     done = step + 1
     spoken = done % training.report_every == 0
     if spoken or parts.device.type == "cpu":  # on a GPU to read a figure is to wait for it
@@ -195,13 +224,20 @@ def _gradients(parts: Parts) -> Tensor:
         with parts.run.section("data"):
             inputs, targets = (each.to(parts.device) for each in next(parts.batches))
         last = index == parts.division.accumulation - 1
-        with _synchronised(parts.model, last):
-            with parts.run.section("forward"), _precision(parts):
-                loss = next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
+        compute = partial(_loss, parts, inputs, targets)
+        with _synchronised(parts.model, last), parts.checks.replay.of(compute):
+            with parts.run.section("forward"):
+                loss = compute()
             with parts.run.section("backward"):
                 torch.autograd.backward(loss)
         total += loss.detach()
     return total
+
+
+def _loss(parts: Parts, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Of one micro-batch, as its share of the step's."""
+    with _precision(parts):
+        return next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
 
 
 def _synchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
