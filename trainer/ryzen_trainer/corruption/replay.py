@@ -44,10 +44,13 @@ from ryzen_trainer.run import Run
 
 log = logging.getLogger(__name__)
 
-EVERY = 200
+EVERY = 500
 """Steps between two replays. docs/corruption.md has the cost that this follows from."""
 SUSPICION_STEPS = 50
 """Steps that are all replayed after a suspicion: what flips in one of ten is seen with 99 %."""
+LEARNING, LEARNING_EVERY = 8, 50
+"""Until so many replays have been equal, they are closer to each other: before that nothing would follow from one
+that is not (LEARNT in the coordinator's core/self_checks.py)."""
 FIRST = 2
 """Steps of a process that are never replayed: algorithms may still be chosen in them."""
 
@@ -56,7 +59,10 @@ class StepReplay:
     """One object a training loop. Without an agent, or with nothing to replay, `of` does nothing."""
 
     def __init__(self, model: nn.Module, run: Run, *, every: int = EVERY) -> None:
-        """`every`: steps between two replays, 0 for none, not even on suspicion. Raises ValueError if negative."""
+        """`every`: steps between two replays, fewer at first; 0 for none, not even on suspicion.
+
+        Raises ValueError if it is negative.
+        """
         if every < 0:
             raise ValueError(f"every must be 0 or more, not {every}")
         self.record = OwnRecord(run, REPLAY, "the gradient of a micro-batch")
@@ -105,7 +111,8 @@ class StepReplay:
         if self._suspicious:
             self._suspicious -= 1
             return True
-        return (number + 1) % self._every == 0
+        every = self._every if self.record.agreed >= LEARNING else min(self._every, LEARNING_EVERY)
+        return (number + 1) % every == 0
 
     def _replay(self, compute: Callable[[], Tensor], before: _State, first: _GradientDigest) -> None:
         after = _State(self._model)
