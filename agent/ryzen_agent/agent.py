@@ -1,4 +1,4 @@
-"""One event loop: wires the pieces, looks eight times a second, and brings about the desired state.
+"""One event loop: wires the pieces, looks up to eight times a second, and brings about the desired state.
 
     something happens (pidfd, nudge, handler, coordinator, the clock)
       -> look (scan)            what is observed
@@ -40,6 +40,10 @@ from ryzen_protos.v1 import local_pb2, node_pb2
 THOROUGH_EVERY_S = 1.0
 HURRY_S = 0.02
 """Between two looks while ranks are about to be started."""
+
+EASE = 2
+"""Times the interval between two looks while every rank has written since the last one: a look costs most by finding
+the caches cold. How long a silence is stands in the page; once one has begun, looks are at the interval itself."""
 
 NUDGE_S = 0.01
 """Least time between two looks that ranks ask for."""
@@ -142,8 +146,13 @@ class Agent:
             self._thorough_at_s = now_s + THOROUGH_EVERY_S
             self._housekeeping(now_s)
         self._look(now_s, thorough)
-        hurry = any(job.hurry_until_s > now_s and job.awaits_ranks() for job in self._jobs)
-        self._timer = self._loop.call_later(HURRY_S if hurry else self._scan_interval_s, self._tick)
+        self._timer = self._loop.call_later(self._pause_s(now_s), self._tick)
+
+    def _pause_s(self, now_s: float) -> float:
+        """Until the next look."""
+        if any(job.hurry_until_s > now_s and job.awaits_ranks() for job in self._jobs):
+            return HURRY_S
+        return self._scan_interval_s * (EASE if all(job.at_ease for job in self._jobs) else 1)
 
     def _look(self, now_s: float, thorough: bool) -> None:
         for job in self._jobs:

@@ -141,7 +141,7 @@ class PageTrack:
     def look_at_events(self) -> bool:
         """Read the ring of rare events. True where there is one to tell of at once."""
         news = self._look_at_self_checks()
-        self.checks = tuple(self.reader.checks())
+        self.checks = self.reader.checks()
         for event in self.reader.events(after=self._last_event):
             self._last_event = event.sequence
             newest = -1 if self.checkpoint_step is None else self.checkpoint_step

@@ -65,6 +65,8 @@ class Job:
     """How many have been found: grows whenever the record of the job must be written anew."""
     hurry_until_s: float = 0.0
     scanned_ns: int = 0
+    at_ease: bool = False
+    """Every living rank had written when it was last looked at, and there was nothing else to see."""
 
     # ------------------------------------------------------------- torchrun and its handler
 
@@ -147,6 +149,7 @@ class Job:
                     rank.page.learn_sections(self.gaps, now_ns)
             OomCount.look_at(rank.oom for rank in alive if rank.oom is not None)
         self.scanned_ns = now_ns
+        self.at_ease = len(changed) == len(alive) and not news and not halted
         return news
 
     def sweep(self) -> None:

@@ -16,7 +16,7 @@ from ryzen_protos.beat_page import BeatReader, Measures, Progress, StepRecord
 from ryzen_protos.v1 import node_pb2
 
 WINDOW_STEPS = 50
-EVERY_S = 5.0
+EVERY_S = 10.0
 """Between two messages about it: nothing is decided by them, and a coordinator of 2,048 nodes has to read them."""
 
 _STEP_S_MAX = 1e6

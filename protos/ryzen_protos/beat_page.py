@@ -290,8 +290,8 @@ class BeatReader:
         """The finished steps that the ring still holds, oldest first; only the `last` ones of them."""
         raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
         counts = _STEP_COUNTS.unpack(raw)
-        newest = sorted(range(STEPS), key=lambda at: (counts[at], not at))[-last:]  # the first, too, has count 0
-        found = [checked(_STEP, raw, place * _STEP_BYTES) for place in newest]
+        top = counts.index(max(counts))  # the others stand before it, in their order
+        found = [checked(_STEP, raw, (top - back) % STEPS * _STEP_BYTES) for back in range(min(last, STEPS))[::-1]]
         for values in [each for each in found if each is not None]:
             step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
             yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
@@ -333,8 +333,8 @@ class BeatReader:
         if values is None or values[-1] != count:
             return {}
         seconds = values[-1 - RING_SECTIONS : -1]
-        names = ((self._section(index), each) for index, each in enumerate(seconds))
-        return {name: each for name, each in names if name is not None and each > 0 and math.isfinite(each)}
+        spent = ((self._section(index), each) for index, each in enumerate(seconds) if 0 < each < math.inf)
+        return {name: each for name, each in spent if name is not None}
 
     def sums(self) -> list[tuple[int, int]]:
         """When the newest sums of gradients began and ended, oldest first."""
@@ -347,7 +347,7 @@ class BeatReader:
         found = (checked(_EVENT, raw, place * _EVENT_BYTES) for place in newer)
         return sorted((RareEvent(*each) for each in found if each is not None), key=lambda each: each.sequence)
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> tuple[Check, ...]:
         """Check results that the ring still holds, oldest first."""
         return beat_checks.unpack(self._read(beat_checks.CHECKS_AT, beat_checks.CHECKS * beat_checks.CHECK_BYTES))
 

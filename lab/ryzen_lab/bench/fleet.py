@@ -40,7 +40,7 @@ _START_S = 1.0
 """From the world to the first step of its ranks."""
 _GAPS_EVERY = 10
 """Seconds between two tellings of silences that have not changed, as of an agent."""
-_PACE_EVERY = 5
+_PACE_EVERY = 10
 """Seconds, as agents do it."""
 _SECTIONS = ("", "data", "forward", "backward", "optimizer", "checkpoint", "(start)", "(first step)")
 _CHANNEL = (

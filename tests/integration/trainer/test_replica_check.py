@@ -53,7 +53,7 @@ dist.destroy_process_group()
 """
 
 
-def train(folder: Path, wrap: str, flip_at: int) -> tuple[list[dict[str, Any]], list[list[Check]]]:
+def train(folder: Path, wrap: str, flip_at: int) -> tuple[list[dict[str, Any]], list[tuple[Check, ...]]]:
     (folder / "run").mkdir(mode=0o700)
     base = {name: value for name, value in os.environ.items() if not name.startswith(("RYZEN_", "TORCHELASTIC_"))}
     ranks = [

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_newest_eight_results_are_there_in_their_order(path: Path) -> None:
     writer, reader = BeatWriter(path, HEADER), BeatReader(path)
-    assert reader.checks() == []
+    assert reader.checks() == ()
     for step in range(20, 220, 20):
         writer.check(step, (1 << 64) - step, group=7)
     seen = reader.checks()
@@ -38,14 +38,14 @@ def test_a_result_that_does_not_fit_is_not_entered_and_the_device_is_left_alone(
         writer.check(-1, 1)
     with pytest.raises(struct.error):
         writer.check(1, 1, group=1 << 16)
-    assert reader.checks() == []
+    assert reader.checks() == ()
     writer.check(1, 2)
     assert reader.device() == ("GPU-" + "0" * 92, "0" * 32)
 
 
 @given(st.binary(min_size=256, max_size=256))
 def test_rubbish_is_no_result(rubbish: bytes) -> None:
-    assert beat_checks.unpack(rubbish) == []
+    assert beat_checks.unpack(rubbish) == ()
 
 
 def test_a_torn_result_is_passed_over(path: Path) -> None:
