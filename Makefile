@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := protos agent coordinator trainer lab tests scripts
 
-.PHONY: help setup demo test test-all check stubs bench bench-peers clean
+.PHONY: help setup servers demo test test-all check stubs dashboard bench bench-peers clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -18,6 +18,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+servers: .servers/.installed  ## the real servers that telemetry is tested against (190 MB in .servers)
+
+.servers/.installed: scripts/install_servers.py | setup
+	$(BIN)/python scripts/install_servers.py
+	@test -e .servers/why-not.txt || touch $@
+
 demo: setup  ## a GPT on two nodes, one rank frozen in mid-run, and its recovery
 	$(BIN)/ryzen-lab demo
 
@@ -27,14 +33,17 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy protos agent coordinator trainer lab scripts
 	$(BIN)/lint-imports
 
-test: check  ## every check and a representative set of tests
+test: check servers  ## every check and a representative set of tests
 	$(BIN)/pytest -m 'not long'
 
-test-all: check  ## the long trials too
+test-all: check servers  ## the long trials too
 	$(BIN)/pytest
 
 stubs: setup  ## compile the protocol buffers (pinned grpcio-tools, see scripts/stubs.py)
 	$(BIN)/python scripts/stubs.py protos
+
+dashboard: setup  ## write deploy/observability/ryzen-run.json anew
+	$(BIN)/python scripts/dashboard.py
 
 bench: setup  ## measure; writes docs/benchmarks.md
 	$(BIN)/ryzen-lab bench
@@ -44,4 +53,4 @@ bench-peers: setup  ## the same faults under other tools: installs them into .pe
 	$(BIN)/ryzen-lab bench --peers torchrun,nvrx,torchft,dlrover --faults kill,stop,node-kill --repeat 5 --json peers.json
 
 clean:  ## remove what setup and the tests made
-	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .peers .servers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -33,9 +33,11 @@ from ryzen_agent.places import EveryUsers, Own, Place
 from ryzen_agent.prober import Prober
 from ryzen_agent.self_checks import SelfCheckNews
 from ryzen_agent.spool import Spool
+from ryzen_agent.telemetry.observer import Observer, Sources
 from ryzen_agent.upstream import Upstream
 from ryzen_protos.run_dir import RunDirError
 from ryzen_protos.v1 import local_pb2, node_pb2
+from ryzen_telemetry.pipeline import Telemetry
 
 THOROUGH_EVERY_S = 1.0
 HURRY_S = 0.02
@@ -62,8 +64,9 @@ class Agent:
     def __init__(
         self, identity: node_pb2.NodeHello, served: Own | EveryUsers, coordinator: str, token: str | None,
         scan_interval_s: float = 0.125, spool_bytes: int = 4 << 20, health: HealthSettings | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:  # fmt: skip
-        """`health`: None for no collectors. Raises SettingsError."""
+        """`health`: None for no collectors; `telemetry`: None where nothing is exported. Raises SettingsError."""
         self.identity = identity
         self._served = served
         self._loop = asyncio.get_running_loop()
@@ -71,12 +74,18 @@ class Agent:
         self._links: dict[HandlerLink, Job] = {}
         self._desire = desire.Keeper()
         self._spool = Spool(served.state_folder / "spool", spool_bytes)
-        self._jobs = Jobs(served.state_folder, self._loop, Hooks(self._changed, self._spool.add))
+        self._jobs = Jobs(served.state_folder, self._loop, Hooks(self._changed, self._happened))
         self._upstream = Upstream(coordinator, token, self)
         self._prober = Prober(self._loop, self._upstream.dirty)
-        self._health = HealthWatch(health, self._jobs, self._spool.add_health, self._upstream.dirty)
+        self._health = HealthWatch(health, self._jobs, self._keep_health, self._upstream.dirty)
         self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
-        self._pace, self._self_checks = pace.PaceNews(), SelfCheckNews()
+        self._book = pace.PaceBook()
+        self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
+        self._observer: Observer | None = None
+        if telemetry is not None:
+            connected, spooled = (lambda: self._upstream.connected), (lambda: len(self._spool))
+            sources = Sources(self._jobs, self._desire, self._health, self._book, connected, spooled)
+            self._observer = Observer(telemetry, sources)
         self._doors: dict[int, Door] = {}
         self._checking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +107,7 @@ class Agent:
         awaited = self._jobs.restore()
         await self._open_doors()
         self._tick()
-        self._spool.add("agent_start", "", {"session": self.identity.session, "version": self.identity.version})
+        self._happened("agent_start", "", {"session": self.identity.session, "version": self.identity.version})
         self._health.start()
         await self._meet_again(awaited)
         await self._upstream.run()
@@ -124,6 +133,8 @@ class Agent:
 
     async def stop(self, reason: str) -> None:
         """Goodbye to the coordinator, then let go of everything. Training is not touched."""
+        if self._observer is not None:
+            self._observer.flush()
         if self._timer is not None:
             self._timer.cancel()
         for wake in self._wakes.values():
@@ -178,6 +189,8 @@ class Agent:
         self._jobs.forget_gone(now_s, self._desire.connected_since_s)
         self._health.look(now_s)
         self._probe(now_s)
+        if self._observer is not None:
+            self._observer.look(now_s)
         if self.leave_when_idle and not self._jobs.any_lives(now_s):
             self.idle.set()
 
@@ -200,6 +213,17 @@ class Agent:
         self._act(job, time.monotonic())
         self._upstream.dirty()
 
+    def _happened(self, kind: str, run_id: str, fields: dict[str, str]) -> None:
+        """Keep it for the coordinator, and for who else wants to know."""
+        self._spool.add(kind, run_id, fields)
+        if self._observer is not None:
+            self._observer.happened(kind, run_id, fields)
+
+    def _keep_health(self, run_id: str, event: node_pb2.HealthEvent, unix_ns: int) -> None:
+        self._spool.add_health(run_id, event, unix_ns)
+        if self._observer is not None:
+            self._observer.health(run_id, event, unix_ns)
+
     # ------------------------------------------------------------- acting
 
     def _act(self, job: Job, now_s: float) -> None:
@@ -210,7 +234,7 @@ class Agent:
         self._health.killed(hit)
         for rank in hit:
             fields = {"rank": str(rank.identity.rank), "pid": str(rank.pid), "reason": decision.kills[rank.pid]}
-            self._spool.add("kill", job.run_id, fields)
+            self._happened("kill", job.run_id, fields)
         self._order(job)
         if (wake := self._wakes.pop(job, None)) is not None:
             wake.cancel()
@@ -271,7 +295,7 @@ class Agent:
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
             self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
-            self._pace, self._self_checks = pace.PaceNews(), SelfCheckNews()
+            self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
         stacks = self._stacks.take(self._jobs, self._desire.inquiry)
         gaps = self._gaps.take(self._jobs, now_s)
         paces, checks = self._pace.take(self._jobs, now_s), self._self_checks.take(self._jobs, now_s)
@@ -289,6 +313,8 @@ class Agent:
     def desired(self, state: node_pb2.DesiredState) -> None:
         now_s = time.monotonic()
         inquired = self._desire.take(state, now_s)
+        if self._observer is not None:
+            self._observer.desired(now_s)
         self._spool.acknowledge(state.acked_event_id)
         self._probe(now_s)
         self._look(now_s, thorough=True)
@@ -327,6 +353,7 @@ class Agent:
         jobs = [job for job in self._jobs if place.uid in (job.uid, os.getuid())]
         degraded = [self._spool.error] if self._spool.error else []
         degraded += self._health.complaints()
+        degraded += self._observer.complaints() if self._observer is not None else []
         degraded += [f"job {job.run_id}: {each}" for job in jobs for each in job.complaints()]
         return local_pb2.LocalStatus(
             identity=self.identity,

@@ -87,6 +87,8 @@ class PageTrack:
         self.checkpoint_step: int | None = None
         self.skipped: dict[int, bool] = {}
         """Steps that the gradient guard has not done, newest last; True: a gradient was not finite."""
+        self.skips = 0
+        """How many there have been."""
         self.checks: tuple[Check, ...] = ()
         """Newest results of the replica check."""
         self.self_checks: dict[int, beat_self_checks.SelfCheck] = {}
@@ -150,6 +152,7 @@ class PageTrack:
                 news = True
             elif event.kind == Event.STEP_SKIPPED:
                 self.skipped[event.step] = event.detail == Skip.NONFINITE
+                self.skips += 1
                 for old in list(self.skipped)[:-SKIPS_KEPT]:
                     del self.skipped[old]
                 news = True
@@ -160,7 +163,7 @@ class PageTrack:
 
     def _look_at_self_checks(self) -> bool:
         """True where one has differed that had not before."""
-        region = self.reader.self_checks()
+        region = self.reader.region(beat_self_checks.AT, beat_self_checks.BYTES)
         if region == self._self_checks:
             return False
         self._self_checks = region

@@ -82,7 +82,7 @@ def _settings(arguments: Sequence[str]) -> tuple[AgentSettings, int | None]:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with any of these options")
     parser.add_argument("--supervisor-pid", type=int, help=argparse.SUPPRESS)
     for name, field in AgentSettings.model_fields.items():
-        _add_option(parser, name, field.description or "", field.annotation is bool)
+        _add_option(parser, name, field.description or "", field.annotation in (bool, bool | None))
     flags = vars(parser.parse_args(arguments))
     config, supervisor_pid = flags.pop("config"), flags.pop("supervisor_pid")
     flags["labels"] = _labels(flags.pop("labels"))

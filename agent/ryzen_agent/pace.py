@@ -12,12 +12,17 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ryzen_agent.job import Job
+from ryzen_protos import beat_batch
+from ryzen_protos.beat_batch import FirstBatch
 from ryzen_protos.beat_page import BeatReader, Measures, Progress, StepRecord
 from ryzen_protos.v1 import node_pb2
 
 WINDOW_STEPS = 50
 EVERY_S = 10.0
 """Between two messages about it: nothing is decided by them, and a coordinator of 2,048 nodes has to read them."""
+
+STALE_S = 1.5
+"""Beyond which a reading is made anew for whoever asks."""
 
 _STEP_S_MAX = 1e6
 
@@ -32,12 +37,40 @@ class RankSteps(NamedTuple):
     steps: Sequence[StepRecord]
     sections: Sequence[str]
     sums: Sequence[tuple[int, int]] = ()
+    generation: int = 0
+    batch: FirstBatch | None = None
+
+
+class PaceBook:
+    """The newest reading of each job's rings, for all who need it: they are read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Job, tuple[float, list[RankSteps]]] = {}
+
+    def read(self, job: Job, now_s: float) -> list[RankSteps]:
+        """Read them now."""
+        found = read(job)
+        self._read[job] = (now_s, found)
+        return found
+
+    def newest(self, job: Job, now_s: float) -> list[RankSteps]:
+        """As they were read last; anew where nobody has asked for a while, as when the coordinator is away."""
+        at_s, found = self._read.get(job, (-math.inf, []))
+        generation = job.generation
+        stale = now_s - at_s > EVERY_S + STALE_S or any(each.generation != generation for each in found)
+        return self.read(job, now_s) if stale else found
+
+    def keep(self, jobs: Iterable[Job]) -> None:
+        """Forget all others."""
+        known = set(jobs)
+        self._read = {job: found for job, found in self._read.items() if job in known}
 
 
 class PaceNews:
     """What one stream has been told, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: PaceBook) -> None:
+        self._book = book
         self._told_s: dict[Job, float] = {}
 
     def take(self, jobs: Iterable[Job], now_s: float) -> dict[Job, node_pb2.Pace]:
@@ -46,7 +79,7 @@ class PaceNews:
         told = {}
         for job in jobs:
             told[job] = self._told_s.get(job, -math.inf)
-            if now_s - told[job] >= EVERY_S and (found := of_job(job)) is not None:
+            if now_s - told[job] >= EVERY_S and (found := of_ranks(self._book.read(job, now_s))) is not None:
                 due[job] = found
                 told[job] = now_s
         self._told_s = told
@@ -55,28 +88,37 @@ class PaceNews:
 
 def of_job(job: Job) -> node_pb2.Pace | None:
     """Of the newest generation's ranks; None where none of them has done a step beyond its first."""
-    ranks = job.newest()
-    read = [
+    return of_ranks(read(job))
+
+
+def of_ranks(ranks: Sequence[RankSteps]) -> node_pb2.Pace | None:
+    known = [each for each in ranks if each.steps]
+    return together(known[0].generation, known) if known else None
+
+
+def read(job: Job) -> list[RankSteps]:
+    """What the pages of the newest generation's ranks say now."""
+    return [
         steps_of(rank.identity.rank, rank.page.progress, rank.page.reader)
-        for rank in ranks
+        for rank in job.newest()
         if rank.page is not None and rank.page.progress is not None
     ]
-    known = [each for each in read if each.steps]
-    return together(ranks[0].identity.generation, known) if known else None
 
 
 def steps_of(rank: int, progress: Progress, reader: BeatReader) -> RankSteps:
     """What the page says now."""
     last = min(progress.steps_done - 1, WINDOW_STEPS)
     steps = [each for each in reader.steps(last) if 0 < each.duration_ns < _STEP_S_MAX * 1e9] if last > 0 else []
-    return RankSteps(rank, progress, reader.measures() or Measures(), steps, reader.section_names(), reader.sums())
+    measures, generation = reader.measures() or Measures(), reader.header.generation
+    batch = beat_batch.unpack(reader.region(beat_batch.AT, beat_batch.BYTES))
+    return RankSteps(rank, progress, measures, steps, reader.section_names(), reader.sums(), generation, batch)
 
 
 def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
     """The node's message. Every one of `ranks` has steps."""
     seconds = [sum(each.duration_ns for each in rank.steps) / 1e9 for rank in ranks]
     tokens = [sum(each.tokens for each in rank.steps) for rank in ranks]
-    flops = [_flops(rank, count) / s for rank, count, s in zip(ranks, tokens, seconds, strict=True)]
+    flops = [flops_of(rank, count) / s for rank, count, s in zip(ranks, tokens, seconds, strict=True)]
     factors = [rank.measures.hardware_factor for rank in ranks]
     peaks = [rank.measures.peak_flops for rank in ranks]
     sections = _sections(ranks)
@@ -101,6 +143,11 @@ def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
         all_reduce_p99_s=lasted[len(lasted) * 99 // 100] if lasted else 0.0,
         loss=[_loss(rank.progress.loss) for rank in ranks],
         learning_rate=rates[0] if rates and math.isfinite(rates[0]) else None,
+        first_batch=[rank.batch.digest if rank.batch else 0 for rank in ranks],
+        data_place=[rank.batch.place if rank.batch else 0 for rank in ranks],
+        step_work=[
+            (count or _samples(rank, count)) / len(rank.steps) for rank, count in zip(ranks, tokens, strict=True)
+        ],
     )
 
 
@@ -124,7 +171,7 @@ def _loss(loss: float | None) -> float:
     return math.nan if loss is None else loss if math.isfinite(loss) else math.inf
 
 
-def _flops(rank: RankSteps, tokens: int) -> float:
+def flops_of(rank: RankSteps, tokens: int) -> float:
     """FLOPs of the window by the model; by the newest step's own figure where no token or step has a price."""
     measures = rank.measures
     if measures.flops_per_token or measures.flops_per_step:

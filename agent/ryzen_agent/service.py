@@ -11,12 +11,14 @@ from typing import Any
 
 import uvloop
 
-from ryzen_agent import identity, local_server, logs, places
+from ryzen_agent import identity, local_server, places
 from ryzen_agent.agent import Agent
 from ryzen_agent.errors import AgentError
 from ryzen_agent.settings import AgentSettings, read_token
 from ryzen_protos import run_dir
 from ryzen_protos.settings import USAGE_EXIT_CODE, SettingsError
+from ryzen_telemetry import logs, pipeline, resource
+from ryzen_telemetry.settings import Plan, plan
 
 BROKEN_EXIT_CODE = 1
 
@@ -27,13 +29,14 @@ def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code; wrong input is one line on standard error."""
     try:
         token = read_token(settings)
+        wanted = plan(settings)
         served = places.choose(settings.run_dir)
         lock = local_server.lock(places.make_state_folder(served.state_folder))
     except (SettingsError, run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
-    logs.set_up(settings.json_logs)
+    logs.set_up("ryzen-agent", settings.json_logs)
     try:
-        return uvloop.run(_serve(settings, served, token, supervisor_pid))
+        return uvloop.run(_serve(settings, served, token, supervisor_pid, wanted))
     except (SettingsError, run_dir.RunDirError, AgentError) as error:
         return _refuse(error)
     finally:
@@ -41,11 +44,15 @@ def serve(settings: AgentSettings, supervisor_pid: int | None) -> int:
 
 
 async def _serve(
-    settings: AgentSettings, served: places.Own | places.EveryUsers, token: str | None, supervisor_pid: int | None
-) -> int:
+    settings: AgentSettings, served: places.Own | places.EveryUsers, token: str | None, supervisor_pid: int | None,
+    wanted: Plan,
+) -> int:  # fmt: skip
     hello = identity.hello(settings)
     health = settings.health_settings(served.state_folder)
-    agent = Agent(hello, served, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes, health)
+    telemetry = pipeline.start(wanted, "agent", resource.attributes("agent", hello.node))
+    agent = Agent(
+        hello, served, settings.coordinator, token, settings.scan_interval_s, settings.spool_bytes, health, telemetry
+    )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -59,7 +66,8 @@ async def _serve(
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
-    await agent.stop("the agent was asked to stop" if stopping.is_set() else "the agent has nothing left to do")
+    reason = "the agent was asked to stop" if stopping.is_set() else "the agent has nothing left to do"
+    await asyncio.gather(agent.stop(reason), *([asyncio.to_thread(telemetry.close)] if telemetry is not None else []))
     if running.done():
         running.result()
     running.cancel()

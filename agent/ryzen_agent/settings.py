@@ -11,12 +11,13 @@ from pydantic_settings import NoDecode
 
 from ryzen_agent.health.settings import HealthSettings
 from ryzen_protos import run_dir as run_directory
-from ryzen_protos.settings import Settings, SettingsError
+from ryzen_protos.settings import SettingsError
+from ryzen_telemetry.settings import TelemetrySettings
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-class AgentSettings(Settings):
+class AgentSettings(TelemetrySettings):
     """One node's agent. A node is known by `node`, else by its host name."""
 
     coordinator: str = Field(default="127.0.0.1:7700", description="HOST:PORT of the coordinator")
@@ -42,7 +43,14 @@ class AgentSettings(Settings):
     labels: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict, description="rack, switch, power ... as key=value,key=value"
     )
-    json_logs: bool = Field(default=False, description="log one JSON object a line")
+    device_model: str = Field(
+        default="",
+        max_length=128,
+        description="model of the GPUs, for the price of an hour (default: the driver's word)",
+    )
+    json_logs: bool | None = Field(
+        default=None, description="log one JSON object a line (default: unless standard error is a terminal)"
+    )
     scan_interval_s: float = Field(
         default=0.125,
         ge=0.02,

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 import uvloop
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.live import Live
 
-from ryzen_coordinator import render, replay
+from ryzen_coordinator import render, render_ledger, replay
 from ryzen_coordinator.client import Client
 from ryzen_coordinator.errors import CoordinatorError, RemoteError
 from ryzen_coordinator.inputs.found import Replayed, Window, lines
@@ -25,6 +24,7 @@ from ryzen_coordinator.plain import plain
 from ryzen_coordinator.server import app as server
 from ryzen_coordinator.settings import ClientSettings, ServeSettings
 from ryzen_protos.settings import SettingsError, fail, load
+from ryzen_telemetry import logs
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -45,7 +45,15 @@ def serve(
     state_dir: Annotated[Path | None, typer.Option(help="Folder for the journal and the tokens.")] = None,
     config: Config = None,
     replay_bytes: Annotated[str | None, typer.Option(help="Disk for the log of inputs; 0 keeps none.")] = None,
-    json_logs: Annotated[bool | None, typer.Option("--json-logs", help="Log lines as JSON.")] = None,
+    json_logs: Annotated[bool | None, typer.Option(help="Log lines as JSON; by default unless on a terminal.")] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OTLP receiver [OTEL_EXPORTER_OTLP_ENDPOINT].")
+    ] = None,
+    otlp_protocol: Annotated[str | None, typer.Option(help="grpc or http/protobuf; by default by the port.")] = None,
+    metrics_interval_s: Annotated[str | None, typer.Option(help="Between two exports of metrics.")] = None,
+    prometheus: Annotated[str | None, typer.Option(help="HOST:PORT, or PORT on loopback, to be scraped.")] = None,
+    telemetry_folder: Annotated[Path | None, typer.Option(help="Folder for events and spans as JSON lines.")] = None,
+    telemetry_file_bytes: Annotated[str | None, typer.Option(help="Of each such file; four older ones stay.")] = None,
     lease_s: Annotated[str | None, typer.Option(help="Silence after which a node is suspect.")] = None,
     form_wait_s: Annotated[str | None, typer.Option(help="How long the first world waits beyond MIN nodes.")] = None,
     hint_wait_s: Annotated[str | None, typer.Option(help="How long it waits for a --node-rank below MAX.")] = None,
@@ -66,10 +74,10 @@ def serve(
     """Run the coordinator until SIGTERM."""
     flags = {name: value for name, value in locals().items() if name != "config"}
     settings = _settings(ServeSettings, flags, config)
-    set_up_logs(settings.json_logs)
+    logs.set_up("ryzen-coordinator", settings.json_logs)
     try:
         uvloop.run(server.serve(settings))  # a tenth less for each report
-    except CoordinatorError as error:
+    except (CoordinatorError, SettingsError) as error:
         fail(str(error))
 
 
@@ -120,6 +128,29 @@ def incidents(
             _show(found[0], json, render.incident)
         else:
             _show_all(found, json, render.incidents)
+
+
+@cli.command()
+def ledger(
+    job: Annotated[str, typer.Argument(help="Run id: show its nodes and incidents too.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: GPU-seconds of jobs, nodes and incidents.")] = False,
+    json: Json = False,
+    coordinator: Coordinator = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Where the GPU-hours have gone: productive, checkpoint, lost steps, detection, recovery, waiting, idle."""
+    if as_csv and json:
+        fail("--csv and --json: one of the two")
+    with _client(coordinator, token, token_file) as client:
+        found = client.ledger(job)
+        if as_csv:
+            sys.stdout.write(render_ledger.as_csv(found))
+        elif job and not json:
+            for each in found.jobs:
+                Console().print(render_ledger.job(each))
+        else:
+            _show(found, json, render_ledger.jobs)
 
 
 @cli.command()
@@ -176,21 +207,6 @@ def main() -> None:
         raise SystemExit(_FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def set_up_logs(as_json: bool) -> None:
-    """Lines on standard error; standard output is for what was asked."""
-    last: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            last,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=typer.get_text_stream("stderr")),
-    )
 
 
 def instant(text: str | None, option: str, default: float) -> float:

@@ -46,6 +46,11 @@ class Client:
         with self._errors():
             return list(self._stub.ListIncidents(request, **self._call()).incidents)
 
+    def ledger(self, run_id: str = "") -> pb.Ledger:
+        with self._errors():
+            answer: pb.Ledger = self._stub.GetLedger(pb.LedgerRequest(run_id=run_id), **self._call())
+            return answer
+
     def evict(self, node: str, reason: str) -> pb.OperatorReply:
         with self._errors():
             answer: pb.OperatorReply = self._stub.Evict(pb.EvictRequest(node=node, reason=reason), **self._call())

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ryzen_coordinator import render_ledger
 from ryzen_protos.v1 import operator_pb2 as pb
 
 STAGES = ("detect", "blame", "stop", "rendezvous", "start", "restore", "first_step")
@@ -28,9 +29,10 @@ def status(message: pb.ClusterStatus) -> RenderableType:
 def jobs(messages: Iterable[pb.JobStatus]) -> RenderableType:
     """A row each, and below the table a line on how fast those that tell it train."""
     messages = list(messages)
-    paces = [Text(f"{job.run_id}: {pace(job.pace)}", "dim") for job in messages if job.HasField("pace")]
+    lines = [Text(f"{job.run_id}: {pace(job.pace)}", "dim") for job in messages if job.HasField("pace")]
+    lines += [Text(f"{job.run_id}: {render_ledger.summary(job.time)}", "dim") for job in messages if job.time.wall_s]
     table = _job_table(messages)
-    return Group(table, *paces) if paces else table
+    return Group(table, *lines) if lines else table
 
 
 def _job_table(messages: Iterable[pb.JobStatus]) -> RenderableType:
@@ -73,6 +75,7 @@ def pace(message: pb.JobPace) -> str:
         if loss.not_finite:
             words.append(f"no finite loss on {_numbers(loss.not_finite)}")
     words += [f"learning rate {message.learning_rate:.3g}"] if message.HasField("learning_rate") else []
+    words += message.data_advice
     return ", ".join(words)
 
 

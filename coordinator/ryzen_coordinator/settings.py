@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ryzen_coordinator.core.settings import CoreSettings, Grow, Mode
 from ryzen_protos import settings as base
+from ryzen_telemetry.settings import TelemetrySettings
 
 DEFAULT_ADDRESS = "127.0.0.1:7700"
 REPLAY_BYTES = 256 << 20
@@ -20,7 +21,7 @@ Xid = Annotated[int, Field(ge=1, le=9999)]
 _DEFAULT = CoreSettings()
 
 
-class ServeSettings(base.Settings):
+class ServeSettings(TelemetrySettings):
     """`ryzen-coordinator serve`. The figures are explained where the core declares them (core/settings.py)."""
 
     listen: str = Field(DEFAULT_ADDRESS, description="HOST:PORT; beyond loopback a token is needed. Port 0: any.")
@@ -35,7 +36,11 @@ class ServeSettings(base.Settings):
     """Too low, what led to a decision is gone when somebody asks: 2,048 nodes of 8 ranks fill 256 MiB in 15 minutes, 64
     in eight hours (scripts/journal_cost.py). More than the disk has room for ends in a journal that cannot commit. The
     newest segment (an eighth, at least 64 KiB) always stays."""
-    json_logs: bool = Field(False, description="Log lines as JSON.")
+    json_logs: bool | None = Field(None, description="Log lines as JSON; by default unless on a terminal.")
+
+    gpu_hour_price: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        default_factory=dict, description="What an hour of a GPU costs, by its model; `*`: any other."
+    )
 
     lease_s: Annotated[float, Field(ge=0.5, le=600)] = _DEFAULT.lease_s
     form_wait_s: Annotated[float, Field(ge=0, le=86400)] = _DEFAULT.form_wait_s

@@ -69,6 +69,7 @@ def trial(
     cold: Annotated[bool | None, typer.Option("--cold", help="Ranks are fresh interpreters, none is forked.")] = None,
     return_after: Annotated[float | None, typer.Option(help="Seconds until what was killed is back.")] = None,
     script: Annotated[str | None, typer.Option(help="Any training script; its arguments follow --.")] = None,
+    auto: Annotated[bool | None, typer.Option("--auto", help="The script runs below ryzen_trainer.auto.")] = None,
     compare: Annotated[bool | None, typer.Option(help="Find out whether digests of a script compare.")] = None,
     stall_floor_s: Annotated[float | None, typer.Option(help="The coordinator's RYZEN_STALL_FLOOR_S.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the moment and the victim.")] = None,

@@ -56,6 +56,7 @@ class Layout:
     bare: bool = False  # no coordinator, no agents
     launcher: Launcher | None = None  # in torchrun's place; None: torchrun with `rdzv`
     cold: bool = False  # no rank is forked from a process that has imported torch
+    preload: str = ""  # modules that such a process imports, too
     steps: int = 0  # of the whole run, as far as the lab knows
     driver: bool = False  # every node has a GPU a rank, of the mock driver
     gpu_interval_s: float | None = GPU_INTERVAL_S  # None: the product's default
@@ -125,7 +126,9 @@ class Cluster:
         size = log.stat().st_size if log.exists() else 0
         command = [_program("ryzen-coordinator"), "serve", "--listen", self.address]
         command += ["--journal", str(self.folder / _JOURNAL)]
-        self.coordinator = self._spawn("coordinator", "", command, log, self.layout.coordinator_environment)
+        self.coordinator = self._spawn(
+            "coordinator", "", command, log, {**exporting_environment(), **self.layout.coordinator_environment}
+        )
         self.address = await self._announced(log, size)
         for node in self.nodes if self.layout.relays else ():
             if node.relay is None:
@@ -142,7 +145,11 @@ class Cluster:
             command += ["--gpu-interval-s", str(self.layout.gpu_interval_s)]
         node.kernel_log.touch()
         libraries = [str(node.driver_folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-        environment = {"RYZEN_RUN_DIR": str(node.run_dir), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+        environment = {
+            **exporting_environment(),
+            "RYZEN_RUN_DIR": str(node.run_dir),
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        }
         node.agent = self._spawn("agent", node.name, command, node.folder / "agent.log", environment)
 
     async def start_master(self) -> None:
@@ -182,6 +189,7 @@ class Cluster:
         }
         if not layout.cold and not layout.bare:
             command += ["--no-python", _program("ryzen-worker")]
+            environment["RYZEN_PRELOAD"] = layout.preload
         log = node.folder / "torchrun.log"
         node.torchrun = self._spawn("torchrun", node.name, [*command, *layout.script], log, environment)
 
@@ -331,6 +339,11 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_FOREIGN) and name not in _RANK_VARIABLES
     }
+
+
+def exporting_environment() -> dict[str, str]:
+    """OpenTelemetry's variables of the caller, for agents and coordinator alone: a trial may be watched."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
 
 
 def listening_address(output: str) -> str:

@@ -50,6 +50,8 @@ class TrialSettings(Settings):
     """Seconds; None: 3 for agents and the coordinator, never for nodes."""
     script: str = REFERENCE
     arguments: tuple[str, ...] = ()
+    auto: bool = False
+    """A foreign script below `python -m ryzen_trainer.auto`."""
     compare: bool = True
     """Two runs of a foreign script beforehand, to learn whether its digests compare."""
     stall_floor_s: Annotated[float, Field(gt=0)] | None = None
@@ -68,11 +70,17 @@ class TrialSettings(Settings):
         return self.script == REFERENCE
 
 
+def preload(settings: TrialSettings) -> str:
+    """What a user with this script would name in RYZEN_PRELOAD; of a foreign script the lab knows nothing."""
+    return "ryzen_trainer.examples.gpt.training" if settings.is_reference else ""
+
+
 def script_command(settings: TrialSettings) -> list[str]:
     """What torchrun is given to run. `{steps}` in an argument of a foreign script is the number of steps."""
     arguments = [each.replace("{steps}", str(settings.steps)) for each in settings.arguments]
     if not settings.is_reference:
-        return [str(Path(settings.script).resolve()), *arguments]
+        under = ["-m", "ryzen_trainer.auto"] if settings.auto else []
+        return [*under, str(Path(settings.script).resolve()), *arguments]
     config = _ROOT / "configs" / "demo.yaml"
     sets = [f"training.steps={settings.steps}", f"distributed.processes={settings.nodes * settings.ranks_per_node}"]
     options = [part for each in sets for part in ("--set", each)]

@@ -29,7 +29,7 @@ from ryzen_lab.errors import LabError
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
 from ryzen_lab.record import Record
-from ryzen_lab.settings import TrialSettings, script_command
+from ryzen_lab.settings import TrialSettings, preload, script_command
 
 _STEPS = 100_000_000
 """More than there is time for."""
@@ -98,6 +98,7 @@ class Soak:
             script=script_command(settings),
             steps=settings.steps,
             cold=settings.cold,
+            preload=preload(settings),
             coordinator_environment={} if floor is None else {"RYZEN_STALL_FLOOR_S": str(floor)},
         )
 

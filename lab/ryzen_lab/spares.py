@@ -1,7 +1,8 @@
 """When a spare node is ready to take a place.
 
-Ryzen's coordinator says it: the spare is parked. Of any other launcher it is seen from outside: it has used the
-CPU time that an import of torch takes, and then come to rest but for its polling.
+Ryzen's coordinator says it: the spare is parked; one whose ranks are forked has what they are forked from, too. Of any
+other launcher it is seen from outside: it has used the CPU time that an import of torch takes, and then come to rest
+but for its polling.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from ryzen_lab.coordinator_watch import status
 from ryzen_lab.errors import NeverHappened
 from ryzen_lab.record import cpu_s
 
 READY_S_MAX = 30.0
+WARM_S_MAX = 120.0
 _STATUS_POLL_S = 0.1
 _WINDOW_S = 1.0
 _IMPORT_CPU_S = 0.8
@@ -31,6 +34,16 @@ async def wait_until_parked(address: str, count: int) -> None:
             return
         await asyncio.sleep(_STATUS_POLL_S)
     raise NeverHappened("the spares to be parked", READY_S_MAX)
+
+
+async def wait_until_warm(run_dirs: Sequence[Path]) -> None:
+    """Until each of these nodes has a nursery that has imported. Raises NeverHappened."""
+    deadline = time.monotonic() + WARM_S_MAX
+    while time.monotonic() < deadline:
+        if all(any(each.glob("jobs/*/nursery-*.json")) for each in run_dirs):
+            return
+        await asyncio.sleep(_STATUS_POLL_S)
+    raise NeverHappened("the spares to have a nursery", WARM_S_MAX)
 
 
 async def wait_until_at_rest(pids: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """One trial: a cluster, a fault at a random moment, the end of the job, the figures.
 
-The order of events: coordinator and agents, torchruns, the first step, spares parked, the step at which the fault
-is due plus a random part of a step, the fault, what was killed comes back, the job ends. Whatever is awaited has
+The order of events: coordinator and agents, torchruns, the first step, spares parked and warm, the step at which the
+fault is due plus a random part of a step, the fault, what was killed comes back, the job ends. Whatever is awaited has
 a limit and fails with the tails of all logs.
 """
 
@@ -29,7 +29,7 @@ from ryzen_lab.launcher import Launcher
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
 from ryzen_lab.record import Listener, Record, Service
-from ryzen_lab.settings import TrialSettings, script_command
+from ryzen_lab.settings import TrialSettings, preload, script_command
 from ryzen_lab.striking import Striker
 
 FIRST_STEP_S_MAX = 120.0
@@ -121,6 +121,7 @@ class Trial:
             bare=settings.bare,
             launcher=self.launcher,
             cold=settings.cold,
+            preload=preload(settings),
             steps=settings.steps,
             driver=any(each.needs_driver for each in self.faults),
             relays=any(each.kind == "partition" for each in self.faults),
@@ -173,6 +174,8 @@ class Trial:
             await spares.wait_until_at_rest([each.pid for each in launchers])
         elif settings.spares and settings.rdzv == "ryzen":
             await spares.wait_until_parked(cluster.address, settings.spares)
+            if not settings.cold:
+                await spares.wait_until_warm([each.run_dir for each in cluster.nodes[settings.nodes :]])
 
     async def _first(self, cluster: Cluster, what: str, condition: Callable[[], bool]) -> None:
         await cluster.observer.until(what, condition, FIRST_STEP_S_MAX, lambda: _broken(cluster))

@@ -16,6 +16,7 @@ the process: what a killed rank did last stays readable.
     32768   4096   sums: a ring of the last 128 gradient sums over the ranks; `beat_sums`
     36864    256   checks: a ring of the last 8 check results; `beat_checks`
     37120    256   self-checks: the standing of each check of a rank's own arithmetic; `beat_self_checks`
+    40704    256   first batch: what it is known by; `beat_batch`
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
 whole record always stands: a reader takes the valid slot with the higher sequence number and never waits,
@@ -39,7 +40,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_checks, beat_file, beat_self_checks, beat_sums
+from ryzen_protos import beat_checks, beat_file, beat_sums
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
@@ -61,26 +62,11 @@ from ryzen_protos.beat_records import (
     finite_or_none,
     printable,
 )
-from ryzen_protos.beat_self_checks import SelfCheck
 
 __all__ = [
-    "NAMES",
-    "PAGE_BYTES",
-    "RING_SECTIONS",
-    "BeatPageError",
-    "BeatReader",
-    "BeatWriter",
-    "Event",
-    "Failure",
-    "Header",
-    "Measures",
-    "Progress",
-    "RareEvent",
-    "Skip",
-    "StepMark",
-    "StepRecord",
-    "finite_or_none",
-]
+    "NAMES", "PAGE_BYTES", "RING_SECTIONS", "BeatPageError", "BeatReader", "BeatWriter", "Event", "Failure",
+    "Header", "Measures", "Progress", "RareEvent", "Skip", "StepMark", "StepRecord", "finite_or_none",
+]  # fmt: skip
 
 _SLOTS_AT, _SLOT_BYTES = 4096, 512
 _FAILURE_AT, _FAILURE_BYTES = 5120, 512
@@ -178,14 +164,17 @@ class BeatWriter:
 
     def step_done(
         self, step: int, started_ns: int, duration_ns: int, tokens: int, collectives: int, squared_lengths: float,
-        sections: list[float],
-    ) -> None:  # fmt: skip
+        sections: list[float], again: int | None = None,
+    ) -> int:  # fmt: skip
         """Enter a finished step in the ring. `sections` has `RING_SECTIONS` durations in seconds; `collectives`
-        had been begun on the default process group when the step began."""
-        raw = _STEP.pack(step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, self._steps)
-        at = _STEPS_AT + (self._steps % STEPS) * _STEP_BYTES
+        had been begun on the default process group when the step began. Returns its place, and with that in `again`
+        a step that is known better by now is entered once more."""
+        place = self._steps if again is None else again
+        raw = _STEP.pack(step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, place)
+        at = _STEPS_AT + (place % STEPS) * _STEP_BYTES
         self._map[at : at + _STEP_BYTES] = raw + _CRC.pack(crc32(raw))
-        self._steps += 1
+        self._steps = max(self._steps, place + 1)
+        return place
 
     def sum_done(self, started_ns: int, ended_ns: int) -> None:
         """Enter a sum of gradients over the ranks in its ring. One thread at a time, not only the loop's."""
@@ -205,9 +194,8 @@ class BeatWriter:
         self._checks += 1
         self._map[at : at + len(raw)] = raw
 
-    def self_check(self, found: SelfCheck) -> None:
-        """Enter how a check of this rank's own arithmetic stands. Raises struct.error for what does not fit."""
-        at, raw = beat_self_checks.pack(found)
+    def put(self, at: int, raw: bytes) -> None:
+        """Enter a record in a region that another module describes."""
         self._map[at : at + len(raw)] = raw
 
     def close(self) -> None:
@@ -351,9 +339,9 @@ class BeatReader:
         """Check results that the ring still holds, oldest first."""
         return beat_checks.unpack(self._read(beat_checks.CHECKS_AT, beat_checks.CHECKS * beat_checks.CHECK_BYTES))
 
-    def self_checks(self) -> bytes:
-        """The region of self-checks as it is: compared before it is unpacked, for it hardly ever changes."""
-        return self._read(beat_self_checks.AT, beat_self_checks.BYTES)
+    def region(self, at: int, length: int) -> bytes:
+        """As it is now, of a region that another module describes."""
+        return self._read(at, length)
 
     def close(self) -> None:
         if self._descriptor >= 0:

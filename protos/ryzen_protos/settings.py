@@ -6,9 +6,11 @@ Needs the `cli` extra (pydantic, pydantic-settings, PyYAML).
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,22 +25,48 @@ class SettingsError(ValueError):
     """One or more options are wrong; the text has one line for each."""
 
 
+class Standard(NamedTuple):
+    """A variable that other tools know too. `factor`: from its unit to ours, where it is a number."""
+
+    variable: str
+    factor: float | None = None
+
+    def read(self) -> object:
+        """Its value; text that should be a number and is none stays text, and is refused as such."""
+        text = os.environ[self.variable].strip()
+        try:
+            return text if self.factor is None else float(text) * self.factor
+        except ValueError:
+            return text
+
+
 class Settings(BaseSettings):
     """Base of the settings of a command. Field names are the YAML keys; flags and environment follow from them."""
 
     model_config = SettingsConfigDict(env_prefix="RYZEN_", extra="forbid", frozen=True)
+    standard_environment: ClassVar[Mapping[str, Standard]] = {}
+    """Fields that a variable outside RYZEN_* sets as well; RYZEN_* wins over it."""
 
 
 def load(model: type[Model], flags: dict[str, Any], file: Path | None = None) -> Model:
     """Merge the sources of `model`. Flags that are None were not given. Raises SettingsError."""
     given = {name: value for name, value in flags.items() if value is not None}
     from_file = read_yaml(file) if file is not None else {}
-    from_environment = EnvSettingsSource(model)()
+    own = EnvSettingsSource(model)()
+    standard = {
+        name: each
+        for name, each in model.standard_environment.items()
+        if name not in own and os.environ.get(each.variable, "").strip()
+    }
+    from_environment = {**{name: each.read() for name, each in standard.items()}, **own}
     merged = {**from_file, **from_environment, **given}
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError(_lines(error, model, given, from_environment, file)) from None
+        named = {
+            name: standard[name].variable if name in standard else f"RYZEN_{name.upper()}" for name in from_environment
+        }
+        raise SettingsError(_lines(error, model, given, named, file)) from None
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -73,7 +101,7 @@ def _lines(
     error: ValidationError,
     model: type[BaseModel],
     flags: dict[str, Any],
-    environment: dict[str, Any],
+    environment: dict[str, str],
     file: Path | None,
 ) -> str:
     lines = []
@@ -82,7 +110,7 @@ def _lines(
         if key in flags:
             source = f"option --{key.replace('_', '-')}"
         elif key in environment:
-            source = f"environment RYZEN_{key.upper()}"
+            source = f"environment {environment[key]}"
         else:
             source = f"{file}: {_key(each)}".rstrip(": ") if file else f"option --{key.replace('_', '-')}"
         lines.append(f"{source}{_what(each, model)}")

@@ -145,6 +145,47 @@ def test_a_sharded_training_resumes_exactly_and_on_fewer_ranks(start: Start, tmp
     assert digest(log)[0] == 12
 
 
+EVERYTHING = (
+    *("training.micro_batch=2", "training.schedule=cosine", "training.warmup_steps=3", "training.evaluate_every=2"),
+    *("training.replica_check_every=1", "hardware.precision=bfloat16", "hardware.activation_checkpointing=true"),
+    *("training.steps=8", "training.checkpoint.every_steps=4"),
+)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.long)])
+def test_with_everything_on_a_training_resumes_exactly_and_its_sections_are_its_steps(
+    start: Start, tmp_path: Path, strategy: str
+) -> None:
+    settings = (*EVERYTHING, f"distributed.strategy={strategy}")
+    whole, half = tmp_path / "a", tmp_path / "b"
+    undisturbed = start("whole", 2, *settings, f"training.checkpoint.folder={whole}")
+    log = undisturbed.wait()
+    expected = digest(log)
+    assert "on 2 ranks, accumulating 4" in log
+    assert len(re.findall(r"^step \d loss on other text [3-6]\.\d{4}$", log, re.MULTILINE)) == 4
+    assert_sections_are_steps(undisturbed)
+    for each in whole.glob("step-00000004-*"):
+        shutil.copytree(each, half / each.name)
+    log = start("resumed", 2, *settings, f"training.checkpoint.folder={half}").wait()
+    assert "resumes at step 4" in log
+    assert digest(log) == expected
+    unevaluated = start(
+        "unevaluated", 2, *settings, "training.evaluate_every=0", f"training.checkpoint.folder={tmp_path}/c"
+    )
+    assert digest(unevaluated.wait()) == expected, "an evaluation leaves no trace"
+
+
+def assert_sections_are_steps(run: Torchrun) -> None:
+    """Within 2 % in all, and hardly any of it in no section; the first step has imports in it."""
+    reader = BeatReader(run_dir.beat_page(run.run_dir, "job", 0))
+    names, steps = reader.section_names(), list(reader.steps())[1:]
+    spent = {name: sum(each.sections[index] for each in steps) for index, name in enumerate(names[:8])}
+    whole_s = sum(each.duration_ns for each in steps) / 1e9
+    assert {"data", "forward", "backward", "optimizer", "check", "checkpoint", "evaluation"} <= set(spent)
+    assert sum(spent.values()) == pytest.approx(whole_s, rel=0.02)
+    assert spent[""] < 0.1 * whole_s
+
+
 def test_a_world_over_which_the_batch_does_not_divide_is_refused_in_one_line(start: Start, tmp_path: Path) -> None:
     run = start("three", 3, f"training.checkpoint.folder={tmp_path}/a")
     log = run.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ryzen_protos import run_dir
@@ -27,16 +28,32 @@ ATTACHED = "RYZEN_ATTACHED_PID"
 DEVICE_LOOKS = 3
 """Steps at whose begin the rank's GPU is looked for; after that it computes on none."""
 
+when_asked: list[Callable[[], None]] = []
+"""Called once, when the script attaches by itself: whoever has spoken for it falls silent (`ryzen_trainer.auto`)."""
+
 _runs: dict[int, Run] = {}  # by process id: one, and after a fork the parent's beside it
 
 
 def attach(role: str = "", device: str = "") -> Run:
     """The run of this rank; one that does nothing where no agent could see it. Each call returns the same.
 
-    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout.
+    `device` is what the rank computes on (GPU UUID or PCI address), `role` its place in the parallel layout:
+    "dp3 tp1" for the third after the first of the data-parallel ones.
     Chains `sys.excepthook`, so that an uncaught exception is known before the interpreter finalises (for a
     process with torch that takes a second). Never raises.
     """
+    while when_asked:
+        when_asked.pop()()
+    spoken_for = _runs.get(os.getpid())
+    if spoken_for is not None:
+        spoken_for.role = role
+        if device:
+            spoken_for.computes_on(device)
+    return run_of_this_process(role, device)
+
+
+def run_of_this_process(role: str = "", device: str = "") -> Run:
+    """As `attach()`, but not in the name of the script."""
     found = _runs.get(os.getpid())
     if found is None:
         try:
@@ -69,6 +86,7 @@ def _attached(role: str, device: str) -> Run:
     groups.unlink(missing_ok=True)  # of the generation before
     collectives = evidence.Collectives(groups)
     run = Run(BeatWriter(page, header), nudge, resume_at_most(os.environ.get(RESUME_AT_MOST, "")), collectives)
+    run.role = role
     os.environ[ATTACHED] = str(os.getpid())
     stamp_uncaught(run.failed)
     let_gloo_finish_at_exit()
@@ -103,8 +121,17 @@ def _look_for_device(run: Run, looks: int) -> None:
     found = gpu.in_use()
     if found is not None:
         run.computes_on(*found)
+        _time_on_device(run)
     elif looks > 1:
         run.at_next_step = lambda: _look_for_device(run, looks - 1)
+
+
+def _time_on_device(run: Run) -> None:
+    """Only where torch's current device is the one that is used: an event on another would wake that up."""
+    from ryzen_trainer.throughput.device_clock import DeviceClock  # late: it takes torch, which is there by now
+
+    if gpu.current_is_used():
+        run.device_clock = DeviceClock()
 
 
 def _header(role: str, device: str) -> Header:

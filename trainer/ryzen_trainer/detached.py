@@ -30,11 +30,15 @@ class DetachedRun(Run):
     def steps(self, items: Iterable[Item], start: int = 0) -> Iterator[Item]:  # noqa: ARG002
         return iter(items)
 
+    def batch_read(self, batch: object) -> None: ...
+
     def section(self, name: str) -> Section:  # noqa: ARG002
         return self._nothing
 
     def pause(self, name: str = "") -> Section:  # noqa: ARG002
         return self._nothing
+
+    def now_in(self, name: str = "") -> None: ...
 
     def report(self, **figures: object) -> None: ...
 
@@ -54,7 +58,7 @@ class DetachedRun(Run):
 
     def self_checked(self, found: SelfCheck) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, *, done: bool = True) -> None: ...
 
     def failed(self, error_type: str, message: str) -> None: ...
 

@@ -26,6 +26,15 @@ def in_use() -> tuple[str, str] | None:
         return None
 
 
+def current_is_used() -> bool:
+    """Whether this process has memory on the device that torch calls current. Never raises."""
+    cuda: Any = sys.modules.get("torch.cuda")
+    try:
+        return cuda is not None and cuda.is_initialized() and cuda.memory_allocated(cuda.current_device()) > 0
+    except Exception:  # noqa: BLE001 - as above
+        return False
+
+
 def _named(properties: Any) -> tuple[str, str]:
     """Names of a device as NVIDIA's driver writes them; "" for what this torch does not tell."""
     uuid = str(getattr(properties, "uuid", ""))

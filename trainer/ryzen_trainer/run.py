@@ -24,14 +24,21 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
-from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from ryzen_protos import beat_batch, beat_self_checks
 from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Measures, Skip
 from ryzen_protos.beat_records import given_bits
 from ryzen_protos.beat_self_checks import SelfCheck
 from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
+from ryzen_trainer.first_batch import first_batch
+from ryzen_trainer.sections import NamedSection, Pause, Section
+
+if TYPE_CHECKING:
+    from ryzen_trainer.throughput.device_clock import DeviceClock
+
+__all__ = ["END", "PAUSE", "RESUME_AT_MOST", "Item", "Run", "Section", "resume_at_most"]
 
 Item = TypeVar("Item")
 
@@ -45,18 +52,11 @@ END = "(end)"
 """The section after the last step. The coordinator calls it no stall, the agent does not probe an interpreter that
 may be finalising."""
 
+STEPS_ON_DEVICE = 16
+"""Steps that a device may lag behind and still be timed."""
+
 # RuntimeError: what torch raises for a tensor of more than one element.
 _NOT_STORABLE = (struct.error, TypeError, ValueError, OverflowError, RuntimeError)
-
-
-class Section(Protocol):
-    """What `Run.section` returns: a context manager that never swallows an exception."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None: ...
 
 
 class Run:
@@ -71,6 +71,11 @@ class Run:
     ) -> None:
         self.resume_at_most = resume_at_most
         """After a rollback: the newest step whose checkpoint may be resumed from. None: any."""
+        self.role = ""
+        """Of this rank in the parallel layout, as `attach` was told."""
+        self.device_clock: DeviceClock | None = None
+        """Where the rank computes on a GPU: sections are timed there too."""
+        self._batch_read = False
         self.at_next_step: Callable[[], object] | None = None
         """Called once, when the next step begins; it may ask for the step after that."""
         self._page = page
@@ -92,6 +97,7 @@ class Run:
         self._given = 0
         self._flops_per_token = self._flops_per_step = 0.0
         self._measured = (0.0, 0.0, 0.0, 0.0)
+        self._on_device: dict[int, tuple[int, int, int, int]] = {}  # steps done that the device may not have done
 
     @property
     def attached(self) -> bool:
@@ -108,6 +114,8 @@ class Run:
         now = monotonic_ns()
         if self._in_step:
             self._end_step(now)
+        elif self.device_clock is not None:
+            self.device_clock.forget_step()
         if self.at_next_step is not None:
             awaited, self.at_next_step = self.at_next_step, None
             awaited()
@@ -115,6 +123,8 @@ class Run:
         self._collectives = self._count_collectives()
         if self._finished:  # a second loop
             self._finished, self._section = False, 0
+        if self.device_clock is not None:
+            self.device_clock.begin_step()
         self._in_step = self._begun = True
         self._started = self._entered = now
         self._spent = [0] * NAMES
@@ -132,14 +142,26 @@ class Run:
                 except StopIteration:
                     self._in_step = False
                     return
+                self.batch_read(item)
             yield item
             number += 1
+
+    def batch_read(self, batch: object) -> None:
+        """What the rank reads; `steps(loader)` says it. The first one is kept as a digest: two data-parallel ranks that
+        read the same are named. Later ones are passed over."""
+        if self._batch_read:
+            return
+        self._batch_read = True
+        found = first_batch(batch, self.role)
+        if found is not None:
+            with contextlib.suppress(*_NOT_STORABLE):
+                self._page.put(beat_batch.AT, beat_batch.pack(found))
 
     def section(self, name: str) -> Section:
         """`with run.section("forward"):` names what the step does. The same object each time; sections nest."""
         found = self._sections.get(name)
         if found is None:
-            found = self._sections[name] = _Section(self, self._section_index(name))
+            found = self._sections[name] = NamedSection(self, self._section_index(name))
         return found
 
     def pause(self, name: str = "") -> Section:
@@ -149,8 +171,17 @@ class Run:
         """
         found = self._sections.get(PAUSE + name)
         if found is None:
-            found = self._sections[PAUSE + name] = _Pause(self, self._section_index(PAUSE + name))
+            found = self._sections[PAUSE + name] = Pause(self, self._section_index(PAUSE + name))
         return found
+
+    def now_in(self, name: str = "") -> None:
+        """From now on the step does `name`, "" for nothing in particular: for callbacks, which have no block to put it
+        in. Sections that are entered within count as ever."""
+        index = self._section_index(name)
+        if self._outer:
+            self._outer[0] = index
+        else:
+            self._mark(index)
 
     def report(
         self,
@@ -231,18 +262,21 @@ class Run:
     def self_checked(self, found: SelfCheck) -> None:
         """How a check of this rank's own arithmetic stands."""
         with contextlib.suppress(*_NOT_STORABLE):
-            self._page.self_check(found)
+            self._page.put(*beat_self_checks.pack(found))
             if found.differed:
                 self._nudge.send()
 
-    def finish(self) -> None:
+    def finish(self, *, done: bool = True) -> None:
         """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.
+
+        `done=False`: what had begun turned out to be no step, as for callbacks that hear of the end of a step only.
 
         From here on the rank is in the section "(end)": it may take its time, and its agent does not look into it.
         """
         now = monotonic_ns()
-        if self._in_step:
+        if self._in_step and done:
             self._end_step(now)
+        self._in_step = False
         if self._begun and not self._finished:
             self._finished = True
             self._section, self._entered = self._section_index(END), now
@@ -283,14 +317,29 @@ class Run:
         seconds = [spent * 1e-9 for spent in self._spent[:RING_SECTIONS]]
         tokens, self._step_tokens = self._step_tokens, 0
         with contextlib.suppress(*_NOT_STORABLE):
-            self._page.step_done(
+            place = self._page.step_done(
                 self._step, self._started, now - self._started, tokens, self._collectives, 0.0, seconds
             )
+            if self.device_clock is not None:
+                self._device_ends_step(self.device_clock, place, tokens)
+
+    def _device_ends_step(self, clock: DeviceClock, place: int, tokens: int) -> None:
+        """Steps that the device has done meanwhile are entered again, with its times."""
+        clock.finish_step(self._section, place)
+        self._on_device[place] = self._step, self._started, tokens, self._collectives
+        for times in clock.passed():
+            step, started, tokens, collectives = self._on_device.pop(times.place)
+            seconds = [times.sections_s.get(index, 0.0) for index in range(RING_SECTIONS)]
+            self._page.step_done(step, started, int(times.step_s * 1e9), tokens, collectives, 0.0, seconds, times.place)
+        for lost in [each for each in self._on_device if each < place - STEPS_ON_DEVICE]:
+            del self._on_device[lost]
 
     def _mark(self, index: int) -> None:
         """The time until now belongs to the section that was open; `index` is open from now on."""
         now = monotonic_ns()
         self._spent[self._section] += now - self._entered
+        if self.device_clock is not None:
+            self.device_clock.mark(self._section)
         self._section = self._pause or index
         self._entered = now
         self._beat(now)
@@ -305,44 +354,6 @@ class Run:
             )  # fmt: skip
         except _NOT_STORABLE:  # a step below zero, say: the loop shall not stop for that
             return
-
-
-class _Section:
-    """Made once a name, so that entering it allocates nothing."""
-
-    __slots__ = ("_index", "_run")
-
-    def __init__(self, run: Run, index: int) -> None:
-        self._run = run
-        self._index = index
-
-    def __enter__(self) -> None:
-        run = self._run
-        run._outer.append(run._section)
-        run._mark(self._index)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        run = self._run
-        run._mark(run._outer.pop())
-
-
-class _Pause(_Section):
-    """Within it every section counts as this one."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        self._run._pause = self._run._pause or self._index
-        super().__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._run._pause == self._index and self._index not in self._run._outer:
-            self._run._pause = 0
-        super().__exit__(kind, error, where)
 
 
 def resume_at_most(text: str) -> int | None:

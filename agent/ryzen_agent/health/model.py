@@ -10,7 +10,9 @@ A collector says what it sees and what the maker of the device says should be do
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
+
+from ryzen_telemetry.records import Sample
 
 Kind: TypeAlias = Literal[
     "xid", "sxid", "nvlink", "oom", "mce", "aer", "hung_task", "lockup", "nfs", "filesystem", "nvme", "ib", "nccl",
@@ -30,6 +32,8 @@ Action: TypeAlias = Literal[
 """The words of the Xid table once it has been resolved. To a training job the last three all mean: not on this node."""
 
 MESSAGE_CHARS = 300
+
+__all__ = ["Action", "Condition", "Event", "Kind", "Reading", "Sample", "Severity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +73,6 @@ class Condition:
     @property
     def key(self) -> tuple[str, str]:
         return (self.name, self.device)
-
-
-class Sample(NamedTuple):
-    """One measurement. `name`: of OpenTelemetry's conventions where there is one (`hw.temperature`), else `ryzen.*`."""
-
-    name: str
-    value: float
-    attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class Runner:
         if self._last is None and not late_s:
             return []
         look = self._last or Look(late_s)
-        who = (("collector", self.name),)
+        who = (("ryzen.collector", self.name),)
         fresh = self._standing.samples if self.works and not late_s else ()
         success = 0.0 if late_s or look.failure else 1.0
         took = Sample("ryzen.collector.duration", late_s or look.took_s, who)

@@ -19,6 +19,7 @@ from ryzen_coordinator.core import (
     durable,
     health,
     incidents,
+    ledger,
     lifecycle,
     membership,
     nodes,
@@ -104,6 +105,7 @@ class Core:
             membership.give_go(cluster, job)
             health.settle(cluster, job)
             recovery.judge(cluster, job)
+            ledger.look(cluster, job, member)
             return
         if member is None:
             reports.note_silences(cluster, job)
@@ -119,6 +121,7 @@ class Core:
         if job.watched:
             watched.look(cluster, job)
         lifecycle.advance(cluster, job, member)
+        ledger.look(cluster, job, member)
 
     def _last_missing(self, job: Job, member: Member) -> bool:
         if job.plan is None or member.node not in job.plan.missing:
@@ -152,6 +155,9 @@ class Core:
         cluster = self.cluster
         if not (cluster.effects or cluster.stale or cluster.durable):
             return []  # as after most reports
+        for key in [key for kind, key in cluster.durable if kind == "job"]:
+            if (job := cluster.jobs.get(durable.job_key(key))) is not None:
+                ledger.look(cluster, job)
         said, cluster.effects = cluster.effects, []
         desires = desired.flush(cluster)
         once = list(dict.fromkeys(said))  # an incident that changed twice in this step is shown as it is now

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.book import Account, Book
 from ryzen_coordinator.core.effects import Journal
 from ryzen_coordinator.core.events import Hello, JobSeen, Shape
 from ryzen_coordinator.core.evidence import RankMoment, StackGroup
@@ -34,7 +35,7 @@ def flush(cluster: Cluster) -> list[Journal]:
         body: dict[str, Any] | None = None
         if kind == "node" and (node := cluster.nodes.get(key)) is not None:
             body = _node_body(node)
-        elif kind == "job" and (job := cluster.jobs.get(_job_key(key))) is not None:
+        elif kind == "job" and (job := cluster.jobs.get(job_key(key))) is not None:
             body = _job_body(cluster, job)
         elif kind == "incident" and (incident := cluster.incidents.get(int(key))) is not None:
             body = _incident_body(cluster, incident)
@@ -64,7 +65,8 @@ def restore(cluster: Cluster, records: Iterable[tuple[str, str, dict[str, Any]]]
         job.open = [number for number in job.open if number in cluster.incidents]
 
 
-def _job_key(key: str) -> tuple[str, str]:
+def job_key(key: str) -> tuple[str, str]:
+    """(user, run id) of a job's key in the journal."""
     user, _, run_id = key.rpartition("/")
     return (user, run_id)
 
@@ -145,12 +147,13 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "note": job.note,
         "over_unix_s": job.over_s + offset,
         "unended": {name: left.torchrun_pid for name, left in job.unended.items()},
+        "ledger": _book_body(cluster, job),
     }
 
 
 def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     _known(JOB_PHASES, body["phase"])
-    user, run_id = _job_key(key)
+    user, run_id = job_key(key)
     offset = cluster.unix_offset_s
     job = Job(user, run_id, _shape(body["shape"]), born_s=body["born_unix_s"] - offset, phase=body["phase"])
     job.generation = body["generation"]
@@ -173,6 +176,8 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.contradicted = (node, at_unix_s)
     job.self_checks.golden = {int(key): int(digest) for key, digest in body.get("golden", ())}
     job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
+    if "ledger" in body:
+        job.book = _book(cluster, job.world, body["ledger"])
     for section, (longest, seen_unix_s) in body["gaps"].items():
         job.gaps.longest_s[section] = longest
         job.gaps.seen_s[section] = seen_unix_s - offset
@@ -186,6 +191,36 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
         job.self_checks.begin(job.world.generation, job.world.ranks)
         job.marks.restore(body["even_step"] if job.formed else None)
     return job
+
+
+def _book_body(cluster: Cluster, job: Job) -> dict[str, Any]:
+    """The nodes at work are nearly always those of the world, whose names are in the record already: null then."""
+    body = asdict(job.book)
+    del body["heard"], body["looked_s"]
+    body["settled_s"] = job.book.settled_s + cluster.unix_offset_s
+    phase, generation, nodes = job.book.situation
+    if job.world is not None and nodes == job.world.nodes:
+        body["situation"] = (phase, generation, None)
+    return body
+
+
+def _book(cluster: Cluster, world: World | None, body: dict[str, Any]) -> Book:
+    accounts = [
+        Account(**{**each, "nodes": tuple(each["nodes"]), "worked": [(begin, end) for begin, end in each["worked"]]})
+        for each in body["accounts"]
+    ]
+    phase, generation, nodes = body["situation"]
+    return Book(
+        **{
+            **body,
+            "settled_s": body["settled_s"] - cluster.unix_offset_s,
+            "accounts": accounts,
+            "steps": [(step, at_s) for step, at_s in body["steps"]],
+            "situation": (phase, generation, world.nodes if nodes is None and world is not None else tuple(nodes)),
+            "beside": tuple(body["beside"]),
+            "heard": False,
+        }
+    )
 
 
 def _member(cluster: Cluster, job: Job, name: str, body: dict[str, Any]) -> Member:

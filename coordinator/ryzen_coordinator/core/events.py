@@ -59,7 +59,9 @@ class PaceSeen(NamedTuple):
 
     `ranks`: global ranks that it is of; `sections`: names and mean seconds of a step; `loss`: the newest, in the
     order of `ranks`, NaN where not given and infinite where it is no finite number. `peak_flops` 0: not known.
-    `communication_s`: of a step, with a gradient sum under way.
+    `communication_s`: of a step, with a gradient sum under way. In the order of `ranks`, or empty: `first_batch`, the
+    digest of it, 0 where not known; `data_place`, one more than the number among data-parallel ranks, 0 where not said;
+    `step_work`, tokens or samples of a step.
     """
 
     generation: int
@@ -76,6 +78,9 @@ class PaceSeen(NamedTuple):
     all_reduce_p99_s: float = 0.0
     loss: tuple[float, ...] = ()
     learning_rate: float | None = None
+    first_batch: tuple[int, ...] = ()
+    data_place: tuple[int, ...] = ()
+    step_work: tuple[float, ...] = ()
 
 
 class Collective(NamedTuple):
@@ -232,6 +237,7 @@ class Hello:
     node_rank: int | None = None
     version: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    device_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from ryzen_coordinator.core.blame import Failure, Verdict, Weight, weigh
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
 
-_STAGES = (
+STAGES = (
     ("detect", "fault", "suspected"),
     ("blame", "suspected", "verdict"),
     ("stop", "announced", "stopped"),
@@ -31,6 +31,7 @@ _STAGES = (
     ("restore", "started", "stepping"),
     ("first_step", "stepping", "stepped"),
 )
+"""Name of each stage, the mark that begins it, the mark that ends it."""
 _KEPT = 1000
 _FAILURES_KEPT = 64
 _RECOVERY_MARKS = ("announced", "stopped", "formed", "started", "stepping", "stepped")
@@ -39,9 +40,7 @@ _RECOVERY_MARKS = ("announced", "stopped", "formed", "started", "stepping", "ste
 def stages_s(incident: Incident) -> dict[str, float]:
     """Seconds of each stage that is over. Marks that arrive out of order count as no time at all."""
     marks = incident.marks
-    return {
-        name: max(0.0, marks[end] - marks[begin]) for name, begin, end in _STAGES if begin in marks and end in marks
-    }
+    return {name: max(0.0, marks[end] - marks[begin]) for name, begin, end in STAGES if begin in marks and end in marks}
 
 
 def open_incident(cluster: Cluster, job: Job, kind: str, fault_s: float, evidence: Iterable[str] = ()) -> Incident:

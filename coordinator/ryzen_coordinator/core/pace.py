@@ -6,10 +6,11 @@ far as a job's pace is steady.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ryzen_coordinator.core import shards
 from ryzen_coordinator.core.events import PaceSeen
 from ryzen_coordinator.core.state import Job
 
@@ -46,13 +47,17 @@ class JobPace:
     all_reduce_p99_s: float
     loss: Spread | None
     learning_rate: float | None
+    advice: tuple[str, ...] = ()
+    """What is odd in how the data are shared out, in words."""
 
 
 def of_job(job: Job) -> JobPace | None:
     """Of the running generation; None where no node has told anything of it."""
     told = [member.pace for member in job.world_members() if member.pace is not None]
     told = [each for each in told if each.generation == job.table.generation and each.ranks]
-    return together(told) if told else None
+    if not told:
+        return None
+    return replace(together(told), advice=(*shards.words(job), *shards.uneven(told)))
 
 
 def together(told: list[PaceSeen]) -> JobPace:

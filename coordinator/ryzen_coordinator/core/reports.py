@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ryzen_coordinator.core import ending, incidents, rollback, watched
+from ryzen_coordinator.core import ending, incidents, rollback, shards, watched
 from ryzen_coordinator.core.events import Hello, JobKey, JobSeen, NodeGone, NodeReport
 from ryzen_coordinator.core.gaps import END
 from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
@@ -89,6 +89,7 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
     if seen.groups:
         member.groups = dict(seen.groups)
     if seen.pace is not None:
+        shards.note(cluster, job, member, seen.pace)
         member.pace = seen.pace
     if member.torchrun_gone:
         job.unended.pop(node.name, None)

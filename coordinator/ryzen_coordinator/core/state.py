@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ryzen_coordinator.core.blame import Failure, Verdict
+from ryzen_coordinator.core.book import Book
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
 from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
@@ -180,7 +181,8 @@ class Job:
     there was word of; `rollback_wanted`, `rollback_answered`: generation, and step from before which a guard wants to
     resume; `diverged_step`: of the last such rollback. `corruption_answered`: the generation whose replicas differed
     last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named. `contradicted`: the node
-    of the rank that contradicted itself last, and when (seconds since 1970).
+    of the rank that contradicted itself last, and when (seconds since 1970). `batches`: who read which first batch, of
+    the generation `batches_of`; `same_batches`: pairs of ranks that read the same.
     """
 
     user: str
@@ -211,6 +213,9 @@ class Job:
     hang: Hang | None = None
     advice: int | None = None
     floor_step: int | None = None
+    batches_of: int = -1
+    batches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    same_batches: list[tuple[int, int]] = field(default_factory=list)
     marks: Marks = field(default_factory=Marks)
     taint: Taint | None = None
     skip_told: tuple[int, int] = (0, -1)
@@ -237,6 +242,7 @@ class Job:
     ending_s: float = 0.0
     over_s: float = 0.0
     unended: dict[str, Leaver] = field(default_factory=dict)
+    book: Book = field(default_factory=Book)
 
     @property
     def key(self) -> JobKey:
@@ -266,7 +272,7 @@ class Incident:
     """One fault, from the first suspicion to the first new step.
 
     `marks`: core times by name. `nodes`, `torchruns`: the world that was struck and the pids of its torchruns.
-    `bursts`: the health events that are part of it.
+    `bursts`: the health events that are part of it. `gpu_s`: GPU-seconds that it has cost, by state (ledger.py).
     """
 
     id: int
@@ -291,6 +297,7 @@ class Incident:
     ranks: list[RankMoment] = field(default_factory=list)
     resume_at_most: int | None = None
     bursts: list[Burst] = field(default_factory=list)
+    gpu_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> JobKey:

@@ -22,6 +22,9 @@ from ryzen_coordinator.server.node_service import NodeService
 from ryzen_coordinator.server.operator_service import OperatorService
 from ryzen_coordinator.settings import ServeSettings
 from ryzen_protos.v1 import node_pb2_grpc, operator_pb2_grpc
+from ryzen_telemetry import pipeline, resource
+from ryzen_telemetry.pipeline import Telemetry
+from ryzen_telemetry.settings import plan
 
 _log = structlog.get_logger("ryzen_coordinator")
 
@@ -46,31 +49,38 @@ class App:
     driver: Driver
     address: str
     work: asyncio.Task[None]
+    telemetry: Telemetry | None = None
 
     async def stop(self) -> None:
         """End every stream, write what is decided, close the journal."""
-        await self.server.stop(_GRACE_S)
+        closing = [] if self.telemetry is None else [asyncio.to_thread(self.telemetry.close)]
+        await asyncio.gather(self.server.stop(_GRACE_S), *closing)
         self.work.cancel()
         await asyncio.gather(self.work, return_exceptions=True)
         await self.driver.close()
 
 
 async def start(settings: ServeSettings) -> App:
-    """Open the journal, listen. Raises JournalError, TokenError, ListenError."""
+    """Open the journal, listen. Raises JournalError, TokenError, ListenError, SettingsError."""
     host, port = split_address(settings.listen)
     check_free(host, port)
     tokens = choose_tokens(settings.token_file, settings.state_dir, host)
-    driver = Driver(settings.core(), Journal(settings.journal_path()), settings.replay_bytes)
+    wanted = plan(settings)
+    journal = Journal(settings.journal_path())
+    telemetry = pipeline.start(wanted, "coordinator", resource.attributes("coordinator"))
+    driver = Driver(settings.core(), journal, settings.replay_bytes, telemetry)
     server = grpc.aio.server(options=_OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(driver, tokens), server)
-    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(driver, tokens), server)
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(
+        OperatorService(driver, tokens, settings.gpu_hour_price), server
+    )
     try:
         bound = server.add_insecure_port(join_address(host, port))
     except RuntimeError as error:
         driver.journal.close()
         raise ListenError(f"cannot listen on {settings.listen}: is another coordinator there? ({error})") from error
     await server.start()
-    return App(server, driver, join_address(host, bound), asyncio.create_task(driver.run()))
+    return App(server, driver, join_address(host, bound), asyncio.create_task(driver.run()), telemetry)
 
 
 async def serve(settings: ServeSettings) -> None:

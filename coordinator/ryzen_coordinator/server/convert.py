@@ -101,6 +101,7 @@ def hello(message: pb.NodeHello) -> Hello:
         node_rank=message.node_rank if message.HasField("node_rank") else None,
         version=message.version,
         labels=tuple(sorted(message.labels.items())),
+        device_model=_line(message.device_model, 128),
     )
 
 

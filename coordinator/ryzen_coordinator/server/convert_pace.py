@@ -6,10 +6,13 @@ Called for one update in five of a node, so it may take some microseconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ryzen_coordinator.core.events import PaceSeen
 from ryzen_protos.v1 import node_pb2 as pb
+
+Number = TypeVar("Number", int, float)
 
 RANKS_OF_NODE_MAX = 1024
 SECTIONS_MAX = 8
@@ -43,7 +46,14 @@ def pace(message: pb.Pace, line: Callable[[str, int], str]) -> PaceSeen | None:
         _figure(message.all_reduce_p99_s),
         loss if len(loss) == len(ranks) else (),
         message.learning_rate if message.HasField("learning_rate") and math.isfinite(message.learning_rate) else None,
+        _of_each(message.first_batch, ranks),
+        _of_each(message.data_place, ranks),
+        tuple(_figure(each) for each in _of_each(message.step_work, ranks)),
     )
+
+
+def _of_each(values: Sequence[Number], ranks: tuple[int, ...]) -> tuple[Number, ...]:
+    return tuple(values) if len(values) == len(ranks) else ()
 
 
 def _figure(value: float) -> float:

@@ -33,8 +33,10 @@ from ryzen_coordinator.journal import Journal
 from ryzen_coordinator.server import convert
 from ryzen_coordinator.server.outbox import Latest, Subscribers
 from ryzen_coordinator.server.present import incident_message
+from ryzen_coordinator.telemetry.observer import Observer
 from ryzen_protos.v1 import node_pb2 as pb_node
 from ryzen_protos.v1 import operator_pb2 as pb
+from ryzen_telemetry.pipeline import Telemetry
 
 TICK_S = 0.05
 _PRUNE_EVERY_S = 600.0
@@ -46,7 +48,9 @@ _log = structlog.get_logger("ryzen_coordinator")
 class Driver:
     """The one owner of the core. Raises JournalError if the journal's records cannot be read."""
 
-    def __init__(self, settings: CoreSettings, journal: Journal, replay_bytes: int = 0) -> None:
+    def __init__(
+        self, settings: CoreSettings, journal: Journal, replay_bytes: int = 0, telemetry: Telemetry | None = None
+    ) -> None:
         now_s = time.monotonic()
         self.session = uuid.uuid4().hex
         self.started_s = now_s
@@ -62,6 +66,7 @@ class Driver:
             self.core = Core(settings, records, now_s, unix_offset_s)
         except DurableError as error:
             raise JournalError(f"journal {journal.path}: {error}: give another --journal") from error
+        self._observer = Observer(telemetry, self.core.cluster) if telemetry is not None else None
         self.incidents = Subscribers()
         self.changes = 0
         self._outboxes: dict[str, Latest[Desire]] = {}
@@ -81,6 +86,8 @@ class Driver:
         report = convert.report(*update)
         self._call(update, lambda now_s: self.core.step(report, now_s))
         self.changes += 1
+        if self._observer is not None:
+            self._observer.reports += 1
 
     def open_stream(self, node: str) -> tuple[int, Latest[Desire]]:
         """A new connection of a node: its number, and where its desired states will appear."""
@@ -93,6 +100,13 @@ class Driver:
         """Of a desired state that is about to be sent; an agent ignores lower ones."""
         self._version += 1
         return self._version
+
+    def name_traces(self, state: pb_node.DesiredState) -> pb_node.DesiredState:
+        """Tell the node which incidents are open, so that what it does is part of their traces."""
+        if self._observer is not None:
+            for job in state.jobs:
+                job.traceparent = self._observer.traceparent(job.user, job.run_id)
+        return state
 
     def repeat(self, node: str) -> None:
         """Send the node's newest desired state again (an acknowledgement travels on it)."""
@@ -118,6 +132,8 @@ class Driver:
             group.create_task(self._tick())
             group.create_task(self._carry())
             group.create_task(self._prune())
+            if self._observer is not None:
+                group.create_task(self._observe(self._observer))
             if self._inputs is not None:
                 group.create_task(self._keep_inputs(self._inputs))
 
@@ -195,7 +211,14 @@ class Driver:
             self._inputs_wait.clear()
             await asyncio.to_thread(inputs.flush)
 
+    async def _observe(self, observer: Observer) -> None:
+        while True:
+            observer.look()
+            await asyncio.sleep(observer.interval_s)
+
     def _hand_out(self, effect: Effect) -> None:
+        if self._observer is not None:
+            self._observer.effect(effect)
         if isinstance(effect, Desire):
             if (outbox := self._outboxes.get(effect.node)) is not None:
                 outbox.put(effect)

@@ -97,7 +97,8 @@ class _Stream:
             if desire is None:
                 return
             version = self._driver.next_version()
-            yield convert.desired_state(desire.desired, version, self._driver.session, self._acked)
+            state = convert.desired_state(desire.desired, version, self._driver.session, self._acked)
+            yield self._driver.name_traces(state)
 
     def close(self) -> None:
         said = self._goodbye is not None

@@ -10,6 +10,7 @@ import grpc
 
 from ryzen_coordinator.core import operator
 from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
+from ryzen_coordinator.server.accounts import Prices, cluster_ledger
 from ryzen_coordinator.server.auth import Right, Tokens, require
 from ryzen_coordinator.server.driver import Driver
 from ryzen_coordinator.server.present import cluster_status, incident_message
@@ -23,9 +24,10 @@ _INCIDENTS_LISTED = 100
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     """Reads the core's state; changes it by events alone."""
 
-    def __init__(self, driver: Driver, tokens: Tokens | None) -> None:
+    def __init__(self, driver: Driver, tokens: Tokens | None, prices: Prices) -> None:
         self._driver = driver
         self._tokens = tokens
+        self._prices = prices
 
     async def GetStatus(  # noqa: N802
         self, request: pb.StatusRequest, context: grpc.aio.ServicerContext
@@ -73,6 +75,15 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                     yield message
         finally:
             self._driver.incidents.close(queue)
+
+    async def GetLedger(self, request: pb.LedgerRequest, context: grpc.aio.ServicerContext) -> pb.Ledger:  # noqa: N802
+        await require(self._tokens, context, Right.READ)
+        cluster = self._driver.core.cluster
+        found = cluster_ledger(cluster, self._prices, time.monotonic(), request.run_id)
+        if request.run_id and not found.jobs:
+            known = ", ".join(sorted({job.run_id for job in cluster.jobs.values()})) or "none"
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no job {request.run_id!r} (known: {known})")
+        return found
 
     async def Evict(self, request: pb.EvictRequest, context: grpc.aio.ServicerContext) -> pb.OperatorReply:  # noqa: N802
         await require(self._tokens, context, Right.OPERATOR)

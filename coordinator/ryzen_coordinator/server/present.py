@@ -11,6 +11,7 @@ from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.health_record import Burst
 from ryzen_coordinator.core.phases import WORLD_UP
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
+from ryzen_coordinator.server.accounts import job_time
 from ryzen_protos.v1 import operator_pb2 as pb
 
 _CLOCK_OFF_S = 1.0
@@ -47,6 +48,7 @@ def incident_message(incident: Incident) -> pb.Incident:
         stacks=[pb.StackGroup(text=stack.text, ranks=stack.ranks) for stack in incident.stacks],
         ranks=[pb.RankMoment(**asdict(moment)) for moment in incident.ranks],
         resume_at_most=incident.resume_at_most,
+        gpu_s={state: round(seconds, 3) for state, seconds in incident.gpu_s.items()},
     )
     if (verdict := incident.verdict) is not None:
         message.verdict.CopyFrom(
@@ -92,6 +94,7 @@ def _job(cluster: Cluster, job: Job) -> pb.JobStatus:
         note=note,
         exit_code=job.exit_code,
         pace=_pace(pace.of_job(job)),
+        time=job_time(job, cluster.now_s),
     )
 
 
@@ -112,6 +115,7 @@ def _pace(found: pace.JobPace | None) -> pb.JobPace | None:
         all_reduce_p99_s=found.all_reduce_p99_s,
         loss=_spread(found.loss) if found.loss is not None else None,
         learning_rate=found.learning_rate,
+        data_advice=found.advice,
     )
 
 

@@ -29,7 +29,7 @@ class NodeUpdate(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., hello: _Optional[_Union[NodeHello, _Mapping]] = ..., jobs: _Optional[_Iterable[_Union[ObservedJob, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[NodeEvent, _Mapping]]] = ..., answered_inquiry: _Optional[int] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., sent_unix_ns: _Optional[int] = ..., applied_version: _Optional[int] = ..., conditions: _Optional[_Union[Conditions, _Mapping]] = ...) -> None: ...
 
 class NodeHello(_message.Message):
-    __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels")
+    __slots__ = ("node", "session", "boot_id", "host", "address", "node_rank", "protocol", "version", "labels", "device_model")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class NodeHello(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MODEL_FIELD_NUMBER: _ClassVar[int]
     node: str
     session: str
     boot_id: str
@@ -55,7 +56,8 @@ class NodeHello(_message.Message):
     protocol: int
     version: str
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, node: _Optional[str] = ..., session: _Optional[str] = ..., boot_id: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., node_rank: _Optional[int] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    device_model: str
+    def __init__(self, node: _Optional[str] = ..., session: _Optional[str] = ..., boot_id: _Optional[str] = ..., host: _Optional[str] = ..., address: _Optional[str] = ..., node_rank: _Optional[int] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., device_model: _Optional[str] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("reason",)
@@ -323,7 +325,7 @@ class SkippedStep(_message.Message):
     def __init__(self, step: _Optional[int] = ..., nonfinite: bool = ...) -> None: ...
 
 class Pace(_message.Message):
-    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "first_batch", "data_place", "step_work")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -340,6 +342,9 @@ class Pace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
+    DATA_PLACE_FIELD_NUMBER: _ClassVar[int]
+    STEP_WORK_FIELD_NUMBER: _ClassVar[int]
     generation: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
     steps: int
@@ -356,7 +361,10 @@ class Pace(_message.Message):
     all_reduce_p99_s: float
     loss: _containers.RepeatedScalarFieldContainer[float]
     learning_rate: float
-    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    first_batch: _containers.RepeatedScalarFieldContainer[int]
+    data_place: _containers.RepeatedScalarFieldContainer[int]
+    step_work: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ..., first_batch: _Optional[_Iterable[int]] = ..., data_place: _Optional[_Iterable[int]] = ..., step_work: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")
@@ -470,7 +478,7 @@ class DesiredState(_message.Message):
     def __init__(self, version: _Optional[int] = ..., coordinator_session: _Optional[str] = ..., node_phase: _Optional[str] = ..., reason: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[DesiredJob, _Mapping]]] = ..., acked_event_id: _Optional[int] = ...) -> None: ...
 
 class DesiredJob(_message.Message):
-    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid", "evidence")
+    __slots__ = ("run_id", "user", "generation", "go", "place", "world", "inquiry", "stop_pids", "exit_code", "reason", "torchrun_pid", "evidence", "traceparent")
     class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACE_UNSPECIFIED: _ClassVar[DesiredJob.Place]
@@ -493,6 +501,7 @@ class DesiredJob(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TORCHRUN_PID_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     generation: int
@@ -505,7 +514,8 @@ class DesiredJob(_message.Message):
     reason: str
     torchrun_pid: int
     evidence: bool
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ...) -> None: ...
+    traceparent: str
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., generation: _Optional[int] = ..., go: bool = ..., place: _Optional[_Union[DesiredJob.Place, str]] = ..., world: _Optional[_Union[World, _Mapping]] = ..., inquiry: _Optional[int] = ..., stop_pids: _Optional[_Iterable[int]] = ..., exit_code: _Optional[int] = ..., reason: _Optional[str] = ..., torchrun_pid: _Optional[int] = ..., evidence: bool = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class World(_message.Message):
     __slots__ = ("generation", "size", "group_rank", "store", "uniform", "join_id", "resume_at_most")

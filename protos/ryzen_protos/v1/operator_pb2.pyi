@@ -24,7 +24,7 @@ class ClusterStatus(_message.Message):
     def __init__(self, version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., open_incidents: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("run_id", "user", "phase", "generation", "world", "parked", "min_nodes", "max_nodes", "world_size", "step", "quiet_s", "stall_after_s", "restarts", "restart_budget", "checkpoint_step", "sends_progress", "note", "exit_code", "pace")
+    __slots__ = ("run_id", "user", "phase", "generation", "world", "parked", "min_nodes", "max_nodes", "world_size", "step", "quiet_s", "stall_after_s", "restarts", "restart_budget", "checkpoint_step", "sends_progress", "note", "exit_code", "pace", "time")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class JobStatus(_message.Message):
     NOTE_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     phase: str
@@ -63,10 +64,30 @@ class JobStatus(_message.Message):
     note: str
     exit_code: int
     pace: JobPace
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ..., pace: _Optional[_Union[JobPace, _Mapping]] = ...) -> None: ...
+    time: TimeSpent
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., generation: _Optional[int] = ..., world: _Optional[_Iterable[str]] = ..., parked: _Optional[_Iterable[str]] = ..., min_nodes: _Optional[int] = ..., max_nodes: _Optional[int] = ..., world_size: _Optional[int] = ..., step: _Optional[int] = ..., quiet_s: _Optional[float] = ..., stall_after_s: _Optional[float] = ..., restarts: _Optional[int] = ..., restart_budget: _Optional[int] = ..., checkpoint_step: _Optional[int] = ..., sends_progress: bool = ..., note: _Optional[str] = ..., exit_code: _Optional[int] = ..., pace: _Optional[_Union[JobPace, _Mapping]] = ..., time: _Optional[_Union[TimeSpent, _Mapping]] = ...) -> None: ...
+
+class TimeSpent(_message.Message):
+    __slots__ = ("gpu_s", "wall_s", "ettr", "cost")
+    class GpuSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    GPU_S_FIELD_NUMBER: _ClassVar[int]
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    ETTR_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    gpu_s: _containers.ScalarMap[str, float]
+    wall_s: float
+    ettr: float
+    cost: float
+    def __init__(self, gpu_s: _Optional[_Mapping[str, float]] = ..., wall_s: _Optional[float] = ..., ettr: _Optional[float] = ..., cost: _Optional[float] = ...) -> None: ...
 
 class JobPace(_message.Message):
-    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate")
+    __slots__ = ("ranks", "step_s", "tokens_per_s", "samples_per_s", "mfu", "hfu", "flops_per_s", "section_share", "communication_share", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "data_advice")
     class SectionShareEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +108,7 @@ class JobPace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    DATA_ADVICE_FIELD_NUMBER: _ClassVar[int]
     ranks: int
     step_s: float
     tokens_per_s: float
@@ -100,7 +122,8 @@ class JobPace(_message.Message):
     all_reduce_p99_s: float
     loss: Spread
     learning_rate: float
-    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    data_advice: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ranks: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., mfu: _Optional[float] = ..., hfu: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., section_share: _Optional[_Mapping[str, float]] = ..., communication_share: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Union[Spread, _Mapping]] = ..., learning_rate: _Optional[float] = ..., data_advice: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Spread(_message.Message):
     __slots__ = ("least", "median", "most", "least_rank", "most_rank", "not_finite")
@@ -188,8 +211,15 @@ class IncidentList(_message.Message):
     def __init__(self, incidents: _Optional[_Iterable[_Union[Incident, _Mapping]]] = ...) -> None: ...
 
 class Incident(_message.Message):
-    __slots__ = ("id", "run_id", "state", "opened_unix_s", "generation", "new_generation", "verdict", "stages_s", "timeline", "evidence", "step", "resumed_step", "considered", "stacks", "ranks", "resume_at_most")
+    __slots__ = ("id", "run_id", "state", "opened_unix_s", "generation", "new_generation", "verdict", "stages_s", "timeline", "evidence", "step", "resumed_step", "considered", "stacks", "ranks", "resume_at_most", "gpu_s")
     class StagesSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class GpuSEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +242,7 @@ class Incident(_message.Message):
     STACKS_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     RESUME_AT_MOST_FIELD_NUMBER: _ClassVar[int]
+    GPU_S_FIELD_NUMBER: _ClassVar[int]
     id: int
     run_id: str
     state: str
@@ -228,7 +259,8 @@ class Incident(_message.Message):
     stacks: _containers.RepeatedCompositeFieldContainer[StackGroup]
     ranks: _containers.RepeatedCompositeFieldContainer[RankMoment]
     resume_at_most: int
-    def __init__(self, id: _Optional[int] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., opened_unix_s: _Optional[float] = ..., generation: _Optional[int] = ..., new_generation: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., stages_s: _Optional[_Mapping[str, float]] = ..., timeline: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., resumed_step: _Optional[int] = ..., considered: _Optional[_Iterable[str]] = ..., stacks: _Optional[_Iterable[_Union[StackGroup, _Mapping]]] = ..., ranks: _Optional[_Iterable[_Union[RankMoment, _Mapping]]] = ..., resume_at_most: _Optional[int] = ...) -> None: ...
+    gpu_s: _containers.ScalarMap[str, float]
+    def __init__(self, id: _Optional[int] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., opened_unix_s: _Optional[float] = ..., generation: _Optional[int] = ..., new_generation: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., stages_s: _Optional[_Mapping[str, float]] = ..., timeline: _Optional[_Iterable[str]] = ..., evidence: _Optional[_Iterable[str]] = ..., step: _Optional[int] = ..., resumed_step: _Optional[int] = ..., considered: _Optional[_Iterable[str]] = ..., stacks: _Optional[_Iterable[_Union[StackGroup, _Mapping]]] = ..., ranks: _Optional[_Iterable[_Union[RankMoment, _Mapping]]] = ..., resume_at_most: _Optional[int] = ..., gpu_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class StackGroup(_message.Message):
     __slots__ = ("text", "ranks")
@@ -273,6 +305,64 @@ class Verdict(_message.Message):
     confidence: str
     advice: str
     def __init__(self, fault_class: _Optional[str] = ..., ranks: _Optional[_Iterable[int]] = ..., nodes: _Optional[_Iterable[str]] = ..., action: _Optional[str] = ..., reason: _Optional[str] = ..., confidence: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
+
+class LedgerRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    def __init__(self, run_id: _Optional[str] = ...) -> None: ...
+
+class Ledger(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobLedger]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobLedger, _Mapping]]] = ...) -> None: ...
+
+class JobLedger(_message.Message):
+    __slots__ = ("run_id", "user", "phase", "gpus", "time", "nodes", "incidents")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    INCIDENTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: str
+    user: str
+    phase: str
+    gpus: int
+    time: TimeSpent
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeLedger]
+    incidents: _containers.RepeatedCompositeFieldContainer[IncidentLedger]
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., phase: _Optional[str] = ..., gpus: _Optional[int] = ..., time: _Optional[_Union[TimeSpent, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeLedger, _Mapping]]] = ..., incidents: _Optional[_Iterable[_Union[IncidentLedger, _Mapping]]] = ...) -> None: ...
+
+class NodeLedger(_message.Message):
+    __slots__ = ("node", "gpus", "device_model", "time")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    gpus: int
+    device_model: str
+    time: TimeSpent
+    def __init__(self, node: _Optional[str] = ..., gpus: _Optional[int] = ..., device_model: _Optional[str] = ..., time: _Optional[_Union[TimeSpent, _Mapping]] = ...) -> None: ...
+
+class IncidentLedger(_message.Message):
+    __slots__ = ("id", "fault_class", "action", "nodes", "opened_unix_s", "time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FAULT_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    OPENED_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    fault_class: str
+    action: str
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    opened_unix_s: float
+    time: TimeSpent
+    def __init__(self, id: _Optional[int] = ..., fault_class: _Optional[str] = ..., action: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ..., opened_unix_s: _Optional[float] = ..., time: _Optional[_Union[TimeSpent, _Mapping]] = ...) -> None: ...
 
 class EvictRequest(_message.Message):
     __slots__ = ("node", "reason")

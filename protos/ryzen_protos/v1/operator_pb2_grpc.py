@@ -54,6 +54,11 @@ class OperatorServiceStub(object):
                 request_serializer=ryzen__protos_dot_v1_dot_operator__pb2.IncidentsRequest.SerializeToString,
                 response_deserializer=ryzen__protos_dot_v1_dot_operator__pb2.Incident.FromString,
                 _registered_method=True)
+        self.GetLedger = channel.unary_unary(
+                '/ryzen.v1.OperatorService/GetLedger',
+                request_serializer=ryzen__protos_dot_v1_dot_operator__pb2.LedgerRequest.SerializeToString,
+                response_deserializer=ryzen__protos_dot_v1_dot_operator__pb2.Ledger.FromString,
+                _registered_method=True)
         self.Evict = channel.unary_unary(
                 '/ryzen.v1.OperatorService/Evict',
                 request_serializer=ryzen__protos_dot_v1_dot_operator__pb2.EvictRequest.SerializeToString,
@@ -95,6 +100,13 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLedger(self, request, context):
+        """Where the GPU-hours have gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Evict(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -129,6 +141,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.WatchIncidents,
                     request_deserializer=ryzen__protos_dot_v1_dot_operator__pb2.IncidentsRequest.FromString,
                     response_serializer=ryzen__protos_dot_v1_dot_operator__pb2.Incident.SerializeToString,
+            ),
+            'GetLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLedger,
+                    request_deserializer=ryzen__protos_dot_v1_dot_operator__pb2.LedgerRequest.FromString,
+                    response_serializer=ryzen__protos_dot_v1_dot_operator__pb2.Ledger.SerializeToString,
             ),
             'Evict': grpc.unary_unary_rpc_method_handler(
                     servicer.Evict,
@@ -249,6 +266,33 @@ class OperatorService(object):
             '/ryzen.v1.OperatorService/WatchIncidents',
             ryzen__protos_dot_v1_dot_operator__pb2.IncidentsRequest.SerializeToString,
             ryzen__protos_dot_v1_dot_operator__pb2.Incident.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ryzen.v1.OperatorService/GetLedger',
+            ryzen__protos_dot_v1_dot_operator__pb2.LedgerRequest.SerializeToString,
+            ryzen__protos_dot_v1_dot_operator__pb2.Ledger.FromString,
             options,
             channel_credentials,
             insecure,

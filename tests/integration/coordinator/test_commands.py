@@ -72,6 +72,35 @@ def test_a_coordinator_serves_until_sigterm_and_answers_every_command(run: Any, 
     run(test())
 
 
+def test_the_ledger_is_a_table_csv_or_json_and_names_the_jobs_that_there_are(run: Any, tmp_path: Path) -> None:
+    async def test() -> None:
+        (tmp_path / "c.yaml").write_text('gpu_hour_price: {"*": 3600}\n')
+        async with served(tmp_path, "--config", str(tmp_path / "c.yaml")) as (_, address):
+            node = FakeNode(address, "a", minimum=1, maximum=1, ranks=2).start()
+            await until(lambda: node.generation == 1, "generation 1")
+            node.fail(0, -9)
+            await until(lambda: node.generation == 2, "generation 2")
+            await asyncio.sleep(0.3)
+            at = ("--coordinator", address)
+            answers = await asyncio.gather(
+                ran("ledger", "--json", *at), ran("ledger", "job", *at), ran("ledger", "--csv", *at),
+                ran("ledger", "nothing", *at), ran("ledger", "--csv", "--json", *at), ran("status", *at),
+            )  # fmt: skip
+            (job,) = json.loads(answers[0][1])["jobs"]
+            spent_s = sum(job["time"]["gpu_s"].values())
+            assert (job["run_id"], job["gpus"], job["nodes"][0]["node"]) == ("job", 2, "a")
+            assert spent_s > 0
+            assert abs(job["time"]["cost"] - spent_s) < 0.01
+            assert "GPU-hours" in answers[1][1]
+            assert answers[2][1].startswith("job,user,of,name,gpus,wall_s,ettr,productive_gpu_s,")
+            assert (answers[3][0], answers[3][2].strip()) == (1, "no job 'nothing' (known: job)")
+            assert (answers[4][0], answers[4][2].strip()) == (2, "--csv and --json: one of the two")
+            assert "ETTR" in answers[5][1]
+            await node.cut()
+
+    run(test())
+
+
 def test_a_second_coordinator_on_the_port_or_the_journal_says_so_in_one_line(run: Any, tmp_path: Path) -> None:
     async def test() -> None:
         async with served(tmp_path) as (_, address):

@@ -85,7 +85,7 @@ def train(folder: Path, every: int, flip_at: int, kind: str) -> tuple[list[dict[
     told = [rank.communicate(timeout=180) for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), told
     page = BeatReader(run_dir.beat_page(folder / "run", "job", 1))
-    said = beat_self_checks.unpack(page.self_checks()).get(REPLAY)
+    said = beat_self_checks.unpack(page.region(beat_self_checks.AT, beat_self_checks.BYTES)).get(REPLAY)
     return [json.loads(out.splitlines()[-1]) for out, _ in told], said
 
 

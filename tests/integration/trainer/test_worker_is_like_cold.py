@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .launching import HOWS, Launcher, NotAllowed, wait_until, words_of
+from .launching import HOWS, Launcher, NotAllowed, is_alive, wait_until, words_of
 
 TELL = '''
 """The doc."""
@@ -75,19 +75,27 @@ def how(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def both(launcher: Launcher) -> dict[str, dict[str, Any]]:
-    """Cold, warm, and a third time by the process that the second has had parked beside it (standby.py)."""
+    """Cold, warm, by the process that the second has had parked beside it (standby.py), and forked from a nursery that
+    was there before any rank (founding.py).
+    """
     launcher.script("tell.py", TELL)
     launcher.run("warm", ["tell.py"])  # a nursery that has none of the things below: they come from the rank's own stub
     told = {how: launcher.run(how, ["tell.py", "a b", "--x"], **INHERITED).told for how in HOWS}
     (nursery,) = launcher.job.glob("nursery-*.json")
     waiting = wait_until(lambda: json.loads(nursery.read_text())["parked"].get("0"), "one is parked")
     told["parked"] = launcher.run("warm", ["tell.py", "a b", "--x"], **INHERITED).told
+    (before,) = launcher.nurseries
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: not is_alive(before), "that nursery has died")
+    launcher.run("warm", ["--found", "tell.py"])
+    told["founded"] = launcher.run("warm", ["tell.py", "a b", "--x"], **INHERITED).told
+    assert before not in launcher.nurseries
     pids = {how: each.pop("pid") for how, each in told.items()}
     assert pids["parked"] == waiting["pid"]
     return told
 
 
-@pytest.fixture(params=[*HOWS, "parked"])
+@pytest.fixture(params=[*HOWS, "parked", "founded"])
 def facts(both: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> dict[str, Any]:
     return both[request.param]
 
@@ -111,7 +119,7 @@ def test_a_rank_finds_what_torchrun_has_given_it(launcher: Launcher, facts: dict
     assert facts[fact] == expected(launcher.folder)[fact]
 
 
-@pytest.mark.parametrize("forked", ["warm", "parked"])
+@pytest.mark.parametrize("forked", ["warm", "parked", "founded"])
 def test_nothing_else_that_a_script_can_ask_for_differs(both: dict[str, dict[str, Any]], forked: str) -> None:
     cold = both["cold"]
     assert {name: value for name, value in both[forked].items() if value != cold[name]} == {}

@@ -34,6 +34,7 @@ from ryzen_coordinator.core import (
     self_checks,
     verdicts,
 )
+from ryzen_coordinator.core.book import Book
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.detectors import DETECTORS, node_loss
 from ryzen_coordinator.core.effects import DesiredJob, Effect, Journal, Say
@@ -301,6 +302,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("of equals all are to blame", _put(blame, "culprits", lambda failures: failures),
              Seeds("mixed", "innocents")),
     Mutation("every checkpoint is good", _put(rollback, "resume_at_most", _nothing), Seeds("skipping", "rollback")),
+    # time
+    Mutation("steps that are done again are not lost", _put(Book, "resume", lambda *_: 0.0),
+             Seeds("hung", "accounting")),
+    Mutation("a stall that was none counts as one", _put(Book, "give_back", lambda *_: 0.0),
+             Seeds("patient", "accounting")),
     # ends
     Mutation("a job that was given up ends with 0", _put(ending, "DO_NOT_REQUEUE", 0), Seeds("braked", "endings")),
     Mutation("a job's end is not seen", _put(lifecycle, "_watch_end", _nothing), Scenario("job_end")),

@@ -134,6 +134,14 @@ def test_a_journal_from_before_there_was_health_can_be_read() -> None:
     assert restored(records, 10.0).cluster.nodes["c"].health.event_id == 0
 
 
+def test_a_journal_from_before_there_was_a_ledger_can_be_read() -> None:
+    _, records = eventful()
+    for (kind, _), body in records.items():
+        body.pop({"job": "ledger", "incident": "gpu_s"}.get(kind, ""), None)
+        body.get("hello", {}).pop("device_model", None)
+    assert next(iter(restored(records, 10.0).cluster.jobs.values())).book.wall_s == 0.0
+
+
 def test_silence_begins_anew_with_a_restart() -> None:
     _, records = eventful()
     core = restored(records, now_s=1000.0)

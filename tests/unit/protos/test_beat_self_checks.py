@@ -19,12 +19,12 @@ ALL = (1 << 64) - 1
 
 def test_each_kind_has_one_place_and_its_newest_word(tmp_path: Path) -> None:
     writer, reader = BeatWriter(tmp_path / "beat", HEADER), BeatReader(tmp_path / "beat")
-    assert beat_self_checks.unpack(reader.self_checks()) == {}
+    assert beat_self_checks.unpack(reader.region(beat_self_checks.AT, beat_self_checks.BYTES)) == {}
     writer.check(20, 7)
     for agreed in (1, 2):
         for kind in (KNOWN_ANSWER, RECOMPUTE, REPLAY):
-            writer.self_check(SelfCheck(kind, agreed, 1, 30, 40, ALL, ALL - kind))
-    found = beat_self_checks.unpack(reader.self_checks())
+            writer.put(*beat_self_checks.pack(SelfCheck(kind, agreed, 1, 30, 40, ALL, ALL - kind)))
+    found = beat_self_checks.unpack(reader.region(beat_self_checks.AT, beat_self_checks.BYTES))
     assert found == {kind: SelfCheck(kind, 2, 1, 30, 40, ALL, ALL - kind) for kind in (1, 2, 3)}
     assert [each.digest for each in reader.checks()] == [7]
     assert beat_self_checks.AT + beat_self_checks.BYTES <= PAGE_BYTES
@@ -34,8 +34,8 @@ def test_what_does_not_fit_is_not_entered(tmp_path: Path) -> None:
     writer, reader = BeatWriter(tmp_path / "beat", HEADER), BeatReader(tmp_path / "beat")
     for wrong in (SelfCheck(REPLAY, agreed=-1), SelfCheck(REPLAY, agreed=1 << 32), SelfCheck(REPLAY, digest=ALL + 1)):
         with pytest.raises(struct.error):
-            writer.self_check(wrong)
-    assert beat_self_checks.unpack(reader.self_checks()) == {}
+            writer.put(*beat_self_checks.pack(wrong))
+    assert beat_self_checks.unpack(reader.region(beat_self_checks.AT, beat_self_checks.BYTES)) == {}
 
 
 @given(st.binary(min_size=beat_self_checks.BYTES, max_size=beat_self_checks.BYTES))

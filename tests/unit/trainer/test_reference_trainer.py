@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ryzen_trainer.errors import BatchError
-from ryzen_trainer.examples.gpt.config import Model
+from ryzen_trainer.examples.gpt.config import Checkpoint, Model, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
 from ryzen_trainer.examples.gpt.model import VOCABULARY, Gpt, next_byte_loss
-from ryzen_trainer.examples.gpt.training import parameter_digest
+from ryzen_trainer.examples.gpt.training import learning_rate_share, parameter_digest
 from ryzen_trainer.settling import settle
 from ryzen_trainer.starting import quick_imports
 
@@ -119,6 +119,33 @@ def test_the_model_does_not_see_the_future() -> None:
     changed[0, 5] = (changed[0, 5] + 1) % VOCABULARY
     assert torch.equal(model(inputs)[0, :5], model(changed)[0, :5])
     assert not torch.equal(model(inputs)[0, 5:], model(changed)[0, 5:])
+
+
+def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine_to_a_tenth() -> None:
+    checkpoint = Checkpoint(folder=Path("x"), every_steps=1)
+    base = Training(steps=110, global_batch=1, micro_batch=1, learning_rate=1.0, warmup_steps=10, checkpoint=checkpoint)
+    constant = learning_rate_share(base)
+    cosine = learning_rate_share(base.model_copy(update={"schedule": "cosine"}))
+    assert [constant(step) for step in (0, 9, 10, 109)] == pytest.approx([1 / 11, 10 / 11, 1, 1])
+    assert [cosine(step) for step in (0, 9, 10, 60, 110, 200)] == pytest.approx([1 / 11, 10 / 11, 1, 0.55, 0.1, 0.1])
+
+
+def test_recomputed_activations_give_the_same_gradients_to_the_bit() -> None:
+    inputs = torch.arange(16).reshape(2, 8)
+    gradients = {}
+    for recomputing in (False, True):
+        torch.manual_seed(0)
+        model = Gpt(TINY, activation_checkpointing=recomputing)
+        forwards: list[nn.Module] = []
+        model.blocks[0].register_forward_pre_hook(lambda block, _args, seen=forwards: seen.append(block))
+        torch.manual_seed(1)  # dropout draws the same again
+        torch.autograd.backward(next_byte_loss(model(inputs), inputs))
+        assert len(forwards) == 1 + recomputing
+        gradients[recomputing] = [each.grad for each in model.parameters()]
+    assert all(
+        kept is not None and again is not None and torch.equal(kept, again)
+        for kept, again in zip(gradients[False], gradients[True], strict=True)
+    )
 
 
 @pytest.fixture

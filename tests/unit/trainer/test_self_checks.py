@@ -35,7 +35,7 @@ class Rank:
         self._page = BeatReader(folder / "rank-1.beat")
 
     def said(self, kind: int) -> SelfCheck | None:
-        return beat_self_checks.unpack(self._page.self_checks()).get(kind)
+        return beat_self_checks.unpack(self._page.region(beat_self_checks.AT, beat_self_checks.BYTES)).get(kind)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ RESTARTS_ADVISED = 1000
 """The coordinator keeps the real budget; torchrun's own count must only not be in the way."""
 
 AGENT_WAIT_S = 10.0
+WORKER = "ryzen-worker"
 _OWN_OPTIONS = {"agent_wait", "timeout", "is_host", "read_timeout", "local_addr"}
 
 
@@ -30,6 +31,8 @@ class Arguments:
     ranks_per_node: int
     max_restarts: int | None
     agent_wait_s: float = AGENT_WAIT_S
+    worker: tuple[str, ...] = ()
+    """The command of local rank 0 where that is `ryzen-worker ...`; empty where ranks are not forked."""
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +54,7 @@ def read(parameters: RendezvousParameters) -> Arguments:
         ranks_per_node=_ranks_per_node(torchrun),
         max_restarts=torchrun.max_restarts if torchrun else None,
         agent_wait_s=wait_s,
+        worker=_worker(torchrun),
         options=options,
     )
 
@@ -84,6 +88,16 @@ def _command_line() -> argparse.Namespace | None:
     from torch.distributed.run import get_args_parser
 
     return get_args_parser().parse_args(sys.argv[1:])
+
+
+def _worker(torchrun: argparse.Namespace | None) -> tuple[str, ...]:
+    if torchrun is None or torchrun.run_path or not torchrun.no_python:
+        return ()
+    if Path(torchrun.training_script).name != WORKER:
+        return ()
+    from torch.distributed.elastic.utils import macros
+
+    return (torchrun.training_script, *macros.substitute(list(torchrun.training_script_args), "0"))
 
 
 def _ranks_per_node(torchrun: argparse.Namespace | None) -> int:

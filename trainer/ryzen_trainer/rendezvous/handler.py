@@ -35,6 +35,7 @@ from ryzen_trainer.rendezvous import stores
 from ryzen_trainer.rendezvous.arguments import Arguments, fail, say
 from ryzen_trainer.rendezvous.link import AgentLink
 from ryzen_trainer.run import RESUME_AT_MOST
+from ryzen_trainer.worker.founding import AFTER_RESTART_S, AGAIN_S, Founding
 
 BACKEND = "ryzen"
 LAST_WORD_S = 0.5
@@ -90,6 +91,7 @@ class RyzenRendezvousHandler(RendezvousHandler):
         self._offered: TCPStore | None = None  # listens for the generation to come
         self._current: TCPStore | None = None  # of the generation that runs; its ranks are clients
         self._releasing: threading.Timer | None = None
+        self._founding = Founding(arguments.worker, arguments.run_id)
         self._link = AgentLink(socket_path, self._snapshot, self._on_order, self._on_refusal)
 
     # ------------------------------------------------------------- called by torchrun
@@ -211,10 +213,21 @@ class RyzenRendezvousHandler(RendezvousHandler):
             self._join_id += 1
             self._phase = _Phase.JOINING
             self._link.changed()
-            self._changed.wait_for(self._is_answered)
-            if self._order.place == _Place.DISMISSED:
-                self._dismiss()
-            return self._order.world
+        order = self._wait_for_answer()
+        if order.place == _Place.DISMISSED:
+            self._dismiss(order)
+        return order.world
+
+    def _wait_for_answer(self) -> local_pb2.HandlerOrder:
+        """Meanwhile the nursery that the ranks will come from imports torch, and is looked after while this lasts."""
+        self._export_lasting()
+        wait_s = AFTER_RESTART_S if self._generation else 0.0
+        while True:
+            with self._changed:
+                if self._changed.wait_for(self._is_answered, wait_s):
+                    return self._order
+            self._founding.found()
+            wait_s = AGAIN_S
 
     def _listen(self) -> TCPStore:
         """A fresh store on this node's address; an address that is gone for a while must not end torchrun."""
@@ -237,10 +250,10 @@ class RyzenRendezvousHandler(RendezvousHandler):
         world = order.world
         return world.generation > self._generation and world.join_id == self._join_id
 
-    def _dismiss(self) -> None:
-        if self._order.exit_code or self._order.reason:
-            say(self._order.reason or f"dismissed with exit code {self._order.exit_code}")
-        raise SystemExit(self._order.exit_code)
+    def _dismiss(self, order: local_pb2.HandlerOrder) -> None:
+        if order.exit_code or order.reason:
+            say(order.reason or f"dismissed with exit code {order.exit_code}")
+        raise SystemExit(order.exit_code)
 
     def _enter(self, world: node_pb2.World) -> RendezvousInfo:
         """Take the place in `world`. Raises StoreError where its leader is already gone."""
@@ -265,21 +278,25 @@ class RyzenRendezvousHandler(RendezvousHandler):
 
     def _export(self, world: node_pb2.World) -> None:
         """Environment that torchrun copies into the ranks it starts next."""
+        self._export_lasting()
         os.environ["RYZEN_GENERATION"] = str(world.generation)
         os.environ["RYZEN_NODE"] = self._order.node
-        os.environ[run_dir.ENVIRONMENT] = str(self._run_dir)
         # Equal nodes can compute their ranks without asking each other: no store traffic that a node dying
         # at this moment could block. torchrun reads the variable at each rendezvous.
         if world.uniform:
             os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
         else:
             os.environ.pop("TORCH_ELASTIC_WORKER_IDENTICAL", None)
-        if not any(os.environ.get(name) for name in FLIGHT_RECORDER):
-            os.environ[FLIGHT_RECORDER[0]] = FLIGHT_RECORDER_ENTRIES
         if world.HasField("resume_at_most"):
             os.environ[RESUME_AT_MOST] = str(world.resume_at_most)
         else:
             os.environ.pop(RESUME_AT_MOST, None)
+
+    def _export_lasting(self) -> None:
+        """What is the same in every generation; a nursery that is founded before has it, too."""
+        os.environ[run_dir.ENVIRONMENT] = str(self._run_dir)
+        if not any(os.environ.get(name) for name in FLIGHT_RECORDER):
+            os.environ[FLIGHT_RECORDER[0]] = FLIGHT_RECORDER_ENTRIES
 
     def _release_later(self, seconds: float) -> None:
         if self._releasing is None:

@@ -1,6 +1,7 @@
 """Warm ranks: `torchrun --no-python ryzen-worker train.py` forks a rank instead of importing torch for it.
 
     stub.py          what torchrun starts: hands its surroundings to the nursery, then mirrors the rank's fate
+    founding.py      has the nursery founded before there is a stub, while torchrun waits for a world
     nursery.py       a process a torchrun that has imported torch and forks a rank for each stub
     children.py      what it has forked
     newborn.py       what happens in the child, from the fork to the first line of the script

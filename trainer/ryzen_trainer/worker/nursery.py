@@ -1,8 +1,8 @@
 """The nursery: one process a torchrun that has imported what takes long, and forks a rank for each stub that asks.
 
-It is started by the first stub as `python nursery.py STUB LISTENER LOCK TORCHRUN` (pid and descriptors). It has one
-thread, no signal handler and no connection but those to its stubs, so that a fork is safe. It never runs a line of the
-training script; the modules that the user names for it excepted.
+It is started by the first stub, or before that by one that wants no rank (founding.py), as `python nursery.py STUB
+LISTENER LOCK TORCHRUN` (pid and descriptors). It has one thread, no signal handler and no connection but those to its
+stubs, so that a fork is safe. It never runs a line of the training script, the modules that the user names excepted.
 
 Who ends whom:
     a rank ends             the kernel says so (pidfd): its stub is told, and ends like it
@@ -60,13 +60,14 @@ class Nursery:
         self._key = b""
         self._preloaded: preload.Preloaded | None = None
         self._refuses = ""
+        self._note = ""  # for the first rank's user
         self._waiting: tuple[socket.socket, Fields, list[int]] | None = None
 
     def prepare(self) -> None:
         """Take the first request, and import for all that follow."""
         while self._waiting is None:
             self._waiting = self._take()
-        channel, request, _ = self._waiting
+        _, request, _ = self._waiting
         self._key = wire.only(request, b"key")
         first = os.fsdecode(wire.only(request, b"first path"))
         if first:
@@ -76,8 +77,8 @@ class Nursery:
         except preload.PreloadError as error:
             self._refuses = str(error)
         else:
-            with contextlib.suppress(OSError):
-                wire.send(channel, [(b"note", os.fsencode(self._told()))])
+            names = ", ".join(["torch", *self._preloaded.user_names])
+            self._note = f"the nursery (pid {os.getpid()}) has imported {names} in {self._preloaded.seconds:.1f} s"
         if first:
             with contextlib.suppress(ValueError):
                 sys.path.remove(first)
@@ -92,11 +93,6 @@ class Nursery:
             if (child := self._park()) is not None:
                 return child
             waiting = self._wait()
-
-    def _told(self) -> str:
-        assert self._preloaded is not None  # noqa: S101
-        names = ", ".join(["torch", *self._preloaded.user_names])
-        return f"the nursery (pid {os.getpid()}) has imported {names} in {self._preloaded.seconds:.1f} s"
 
     def _write_status(self) -> None:
         status = {
@@ -222,7 +218,7 @@ class Nursery:
         try:
             if peer(channel)[1] == os.getuid():
                 request, descriptors = wire.receive(channel, descriptors_max=3)
-                if request and request[0][0] == b"rank":
+                if request and request[0][0] in {wire.RANK, wire.FOUND}:
                     return channel, request, descriptors
         except (OSError, WireError):
             pass
@@ -233,6 +229,8 @@ class Nursery:
         """A fork, or the reason why there is none. Returns something in the child only."""
         try:
             kind, why = self._refusal(request)
+            if not kind and request[0][0] == wire.FOUND:
+                kind = b"founded"
             if not kind:
                 return self._fork(channel, request, descriptors)
             wire.send(channel, [(kind, os.fsencode(why))])
@@ -259,6 +257,9 @@ class Nursery:
 
     def _fork(self, channel: socket.socket, request: Fields, descriptors: list[int]) -> newborn.Newborn | None:
         local_rank = int(surroundings.environment(request).get(b"LOCAL_RANK", b"0"))
+        if self._note:
+            wire.try_send(channel, [(b"note", os.fsencode(self._note))])
+            self._note = ""
         if standby.is_wanted(request):
             self._to_park[local_rank] = (time.monotonic() + standby.PARK_AFTER_S, request)
         pid = self._hand_over(local_rank, channel, request, descriptors)

@@ -6,8 +6,9 @@
     jobs/<run_id>/worker-<local_rank>                    which process is the rank behind which stub
 
 The key stands for all that is read while modules load: a stub with other such variables gets another nursery. Of the
-workers that torchrun starts at once the one that gets the lock founds the nursery. The lock passes to it with the
-descriptor, so it ends when the nursery does, however that ends; whatever file it has left is then anybody's to replace.
+workers that torchrun starts at once the one that gets the lock founds the nursery, unless one that wants no rank has
+done so before (founding.py). The lock passes to it with the descriptor, so it ends when the nursery does, however that
+ends; whatever file it has left is then anybody's to replace.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ READ_AT_LOAD = (
 
 READ_LATER = ("TORCHELASTIC_", "TORCH_ELASTIC_", "TORCH_NCCL_", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_MAX_CONNECTIONS")
 """Of those the ones that are read when a process group is made or the first device is touched."""
+
+RANKS_OWN = (
+    "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
+    "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_ERROR_FILE", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+"""Not for the nursery: it is no rank, and nobody who looks into /proc shall take it for one."""
 
 FOUND_S_MAX = 10.0
 """Between the lock and the listening socket lie microseconds. Too low: a stopped founder sends its siblings cold."""

@@ -5,6 +5,9 @@ signals on, ends as the rank ended, and takes the rank with it when it is killed
 sees its connection close). Where the rank cannot be forked, this process becomes the rank: a cold start, with one line
 that says why.
 
+`ryzen-worker --found SCRIPT ...` is no rank: it founds the nursery that such a stub would ask for, waits until that has
+imported, and ends (founding.py).
+
 Every import here is paid for at each start of a rank: no torch, no dataclasses, no asyncio.
 """
 
@@ -21,7 +24,7 @@ from pathlib import Path
 
 from ryzen_trainer.worker import standby, surroundings, wire
 from ryzen_trainer.worker.errors import Cold, WireError
-from ryzen_trainer.worker.place import COLD, Place, reached_or_locked, start_ticks
+from ryzen_trainer.worker.place import COLD, RANKS_OWN, Place, reached_or_locked, start_ticks
 
 USAGE_EXIT_CODE = 2
 ANSWER_S_MAX = 300.0
@@ -38,30 +41,30 @@ _KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.
          signal.SIGXFSZ, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}  # fmt: skip
 """Not passed on: cannot be caught, or are about this process."""
 
-_RANKS_OWN = (
-    "RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE",
-    "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_ERROR_FILE", "CUDA_VISIBLE_DEVICES",
-)  # fmt: skip
-"""Not for the nursery: it is no rank, and nobody who looks into /proc shall take it for one."""
+FOUND = "--found"
 
 
 def main() -> None:
     """Never returns."""
-    mode, words = _parsed(sys.argv[1:])
+    founds = sys.argv[1:2] == [FOUND]
+    mode, words = _parsed(sys.argv[2:] if founds else sys.argv[1:])
     try:
-        stub = Stub(mode, words)
+        stub = Stub(mode, words, founds)
         stub.start()
     except Cold as why:
+        if founds:
+            raise SystemExit(0) from None  # each rank will say it for itself
         _say(f"cold start: {why}")
         option = ["-m"] if mode == surroundings.MODULE else []
         os.execv(sys.executable, [sys.executable, "-u", *option, *words])  # noqa: S606 - a list, no shell
-    stub.follow()
+    if not founds:
+        stub.follow()
 
 
 class Stub:
-    """Raises Cold where there can be no nursery for this process."""
+    """Raises Cold where there can be no nursery for this process. `founds`: it wants no rank, only a nursery."""
 
-    def __init__(self, mode: bytes, words: list[str]) -> None:
+    def __init__(self, mode: bytes, words: list[str], founds: bool = False) -> None:
         if os.environ.get(COLD, "0") not in {"", "0"}:
             raise Cold(f"{COLD} is set")
         standby.check(os.environ.get(standby.WARM, ""))
@@ -74,12 +77,16 @@ class Stub:
             raise Cold(f"torchrun cannot be watched: {error.strerror}") from None
         first = _first_path(mode, words[0])
         self._place = Place(self._torchrun, ticks, first)
-        try:
-            self._request = [(b"rank", b""), (b"key", self._place.key), (b"first path", os.fsencode(first))]
-            self._request += surroundings.read(mode, words)
-        except OSError as error:
-            raise Cold(f"the working directory: {error.strerror}") from None
-        self._request.append((b"streams", streams))
+        self._request = [(wire.FOUND if founds else wire.RANK, b"")]
+        self._request += [(b"key", self._place.key), (b"first path", os.fsencode(first))]
+        if founds:
+            self._descriptors = []
+        else:
+            try:
+                self._request += surroundings.read(mode, words)
+            except OSError as error:
+                raise Cold(f"the working directory: {error.strerror}") from None
+            self._request.append((b"streams", streams))
         self._channel: socket.socket | None = None
         self._rank = 0
         self._nursery = 0  # where this stub has founded it
@@ -87,7 +94,7 @@ class Stub:
     # ------------------------------------------------------------- until there is a rank
 
     def start(self) -> None:
-        """Until a rank runs. Raises Cold."""
+        """Until a rank runs, or the nursery is there. Raises Cold."""
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         reason = ""
@@ -99,7 +106,7 @@ class Stub:
                     continue
                 channel.settimeout(ANSWER_S_MAX)
                 wire.send(channel, self._request, self._descriptors)
-                if self._is_born(channel):
+                if self._is_answered(channel):
                     return
                 reason = "they end"
             except TimeoutError:
@@ -110,7 +117,7 @@ class Stub:
                 raise Cold(str(error)) from None
         raise Cold(f"no nursery stays at {self._place.socket}: {reason}")
 
-    def _is_born(self, channel: socket.socket) -> bool:
+    def _is_answered(self, channel: socket.socket) -> bool:
         """False where another nursery must be asked."""
         poll = select.poll()
         for each in (channel.fileno(), self._torchrun_fd):
@@ -133,7 +140,7 @@ class Stub:
                 self._channel, self._rank = channel, int(value)
                 return True
             else:
-                return False
+                return kind == b"founded"
 
     def _found(self, lock: int) -> None:
         """Start the nursery: not our child for long, in a session of its own, with the lock and a listening socket."""
@@ -238,7 +245,7 @@ def _noted(_number: int, _frame: object) -> None:
 
 
 def _nursery_environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
+    environment = {name: value for name, value in os.environ.items() if name not in RANKS_OWN}
     # OpenBLAS starts its threads when it is loaded, and a process with threads cannot be forked; see newborn.py.
     environment["OPENBLAS_NUM_THREADS"] = "1"
     former = environment.get("PYTHONPATH")

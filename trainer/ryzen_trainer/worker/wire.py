@@ -4,9 +4,11 @@ The first pair's name says what the message is. Names may repeat: the environmen
 Descriptors travel with the first byte (SCM_RIGHTS).
 
     stub -> nursery    rank       and all of surroundings.py, with the descriptors of stdin, stdout, stderr
+                       found      no rank is wanted, only that there is a nursery that would fork one
     nursery -> stub    cold       why; the stub starts a fresh interpreter
                        again      this nursery takes no more: ask for a fresh one
                        note       a line for the user, before any of the others
+                       founded    it would
     rank -> stub       started    its pid
     nursery -> stub    ended      its wait status
 
@@ -24,6 +26,8 @@ import struct
 from ryzen_trainer.worker.errors import WireError
 
 Fields = list[tuple[bytes, bytes]]
+
+RANK, FOUND = b"rank", b"found"
 
 BYTES_MAX = 16 << 20
 """Of a message. The kernel allows 6 MiB of arguments and environment at most (execve(2))."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .accounting import Accounting
 from .applications import Applications
 from .barred import Barred
 from .blame import Blame
@@ -36,5 +37,6 @@ CHECKERS: tuple[type[Checker], ...] = (
     Applications,
     Endings,
     JournalFirst,
+    Accounting,
     Replayed,
 )

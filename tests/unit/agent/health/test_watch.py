@@ -136,7 +136,7 @@ async def test_a_failed_look_is_said_once_and_counted_and_what_stood_stands(capl
         await until(lambda: watch.complaints() != [])
         assert watch.complaints() == ["collector gpu cannot look: OSError: the driver says no"]
         assert names(watch) == [("gpu.lost", "GPU-1")]
-        samples = {(each.name, dict(each.attributes).get("collector")): each.value for each in watch.samples()}
+        samples = {(each.name, dict(each.attributes).get("ryzen.collector")): each.value for each in watch.samples()}
         assert samples["ryzen.collector.success", "gpu"] == 0.0
         assert ("hw.temperature", None) not in samples, "a measurement from before the failure is stale"
         other.give(Reading(conditions=(Condition("clock.offset", "late"),)))
@@ -198,7 +198,7 @@ async def test_a_collector_that_hangs_is_a_condition_and_the_others_go_on(caplog
         assert names(watch) == [("collector.stalled", "gpu")]
         assert changes, "it is told at once"
         assert watch.complaints()[0].startswith("collector gpu has not answered for ")
-        assert 0.0 in [each.value for each in watch.samples() if each.attributes == (("collector", "gpu"),)]
+        assert 0.0 in [each.value for each in watch.samples() if each.attributes == (("ryzen.collector", "gpu"),)]
         well.give(Reading(conditions=(LOST,)))
         await until(lambda: ("gpu.lost", "GPU-1") in names(watch))
         hung.hangs = False

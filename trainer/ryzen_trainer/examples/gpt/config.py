@@ -49,7 +49,10 @@ class Training(_Group):
     global_batch: PositiveInt = Field(description="Sequences a step over all ranks, kept when the world changes.")
     micro_batch: PositiveInt = Field(description="Most sequences a rank takes in one forward.")
     learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, description="The rate rises linearly for so long.")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="Of the rate after the warm-up; cosine falls to a tenth at the last step."
+    )
     weight_decay: float = Field(default=0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
@@ -61,6 +64,8 @@ class Training(_Group):
     replay_every: int = Field(default=500, ge=0, description="Steps between two that are computed twice; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     report_every: PositiveInt = Field(default=10, description="Steps between two lines of progress.")
+    evaluate_every: int = Field(default=0, ge=0, description="Steps between two evaluations on other text; 0: none.")
+    evaluation_batches: PositiveInt = Field(default=8, description="Micro-batches of one, over all ranks.")
     checkpoint: Checkpoint
 
     @model_validator(mode="after")

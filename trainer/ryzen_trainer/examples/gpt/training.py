@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,39 +23,26 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 import ryzen_trainer
 from ryzen_trainer import communication
 from ryzen_trainer.checkpoint import Checkpointer
-from ryzen_trainer.corruption import KnownAnswer, RecomputeCheck, ReplicaCheck, StepReplay
 from ryzen_trainer.errors import CheckpointError
+from ryzen_trainer.examples.gpt.checks import Checks
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.evaluation import Evaluation
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.guard import GradientGuard
 from ryzen_trainer.settling import settle
-from ryzen_trainer.throughput import of_transformer
+from ryzen_trainer.throughput import FlopsPerToken, of_transformer
 from ryzen_trainer.throughput.counting import multiplied_parameters
 from ryzen_trainer.throughput.device import peak_of
 
 log = logging.getLogger(__name__)
 
-
-@dataclass
-class Checks:
-    """What finds a device that computes wrong."""
-
-    replicas: ReplicaCheck
-    known_answer: KnownAnswer
-    recompute: RecomputeCheck
-    replay: StepReplay
-
-    def step(self) -> None:
-        """The optimizer's step is done."""
-        self.replicas.step()
-        self.known_answer.step()
-        self.recompute.step()
+LOWEST_RATE = 0.1
+"""Share of the learning rate at which the cosine ends (Hoffmann et al. 2022, arXiv 2203.15556, section 3.1)."""
 
 
 @dataclass
@@ -65,6 +53,7 @@ class Parts:
     run: ryzen_trainer.Run
     device: torch.device
     model: nn.Module
+    flops: FlopsPerToken
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     division: Division
@@ -72,6 +61,7 @@ class Parts:
     checkpointer: Checkpointer
     guard: GradientGuard
     checks: Checks
+    evaluation: Evaluation | None = None
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
 
@@ -83,6 +73,8 @@ def train(config: Config, run: ryzen_trainer.Run) -> str:
     parts, start = _prepare(config, run, device, division)
     for step in run.steps(range(start, config.training.steps), start=start):
         _step(parts, step)
+        if step == start:  # on a CPU the peak is measured, once a node: no restart shall wait for that
+            _tell_worth(parts)
     run.finish()
     last = f"final step {config.training.steps} sha256 {parameter_digest(parts.model)}"
     dist.destroy_process_group()
@@ -111,17 +103,17 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     training = config.training
     torch.manual_seed(training.seed)
     plain = Gpt(config.model, config.hardware.activation_checkpointing).to(device)
-    _tell_worth(run, plain, config, device)
+    flops = _flops_per_token(plain, config)
     model = _wrapped(plain, config, device)
     communication.measure(model, run)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup(training))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_share(training))
     windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
-    checks = _checks(config, run, device, plain, model)
+    checks = Checks.of(config, run, device, plain, model)
     guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip, on_skip=checks.replay.suspect)
     checkpointer = Checkpointer(
         training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader, guard=guard,
@@ -134,37 +126,37 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
         inputs, targets = (each.to(device) for each in windows[0])
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
     start = _resume(checkpointer, batches, division)
-    parts = Parts(config, run, device, model, optimizer, scheduler, division, iter(loader), checkpointer, guard, checks)
+    evaluation = Evaluation(config, device, lambda: _precision(config, device)) if training.evaluate_every else None
+    parts = Parts(
+        config, run, device, model, flops, optimizer, scheduler, division, iter(loader), checkpointer, guard, checks,
+        evaluation,
+    )  # fmt: skip
     return parts, start
 
 
-def _checks(config: Config, run: ryzen_trainer.Run, device: torch.device, plain: Gpt, model: nn.Module) -> Checks:
-    training = config.training
-    recompute = RecomputeCheck(run, every=training.recompute_check_every)
-    if config.hardware.activation_checkpointing:
-        plain.segment = lambda block, x: checkpoint(recompute.segment(block), x, use_reentrant=False)
-    return Checks(
-        ReplicaCheck(model, run, every=training.replica_check_every),
-        KnownAnswer(run, device, every=training.known_answer_every),
-        recompute,
-        StepReplay(model, run, every=training.replay_every),
-    )
-
-
-def _tell_worth(run: ryzen_trainer.Run, model: Gpt, config: Config, device: torch.device) -> None:
-    """What a token costs and what the device could do, for MFU."""
-    if not run.attached:
-        return
+def _flops_per_token(model: Gpt, config: Config) -> FlopsPerToken:
+    """Of the model before it is wrapped."""
     shape = config.model
-    flops = of_transformer(
+    return of_transformer(
         parameters=multiplied_parameters(model, tied=[model.tokens.weight]),
         layers=shape.layers,
         heads=shape.heads,
         head_width=shape.width // shape.heads,
         sequence_length=shape.sequence_length,
+        recomputed_layers=shape.layers if config.hardware.activation_checkpointing else 0,
     )
-    precision = torch.float32 if config.hardware.precision == "float32" else torch.bfloat16
-    run.measures(flops_per_token=flops.model, peak_flops=peak_of(device, precision))
+
+
+def _tell_worth(parts: Parts) -> None:
+    """What a token costs and what the device could do, for MFU."""
+    if not parts.run.attached:
+        return
+    precision = torch.float32 if parts.config.hardware.precision == "float32" else torch.bfloat16
+    parts.run.measures(
+        flops_per_token=parts.flops.model,
+        hardware_factor=parts.flops.hardware / parts.flops.model,
+        peak_flops=peak_of(parts.device, precision),
+    )
 
 
 def _wrapped(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
@@ -212,6 +204,9 @@ def _step(parts: Parts, step: int) -> None:
     )  # fmt: skip
     if spoken:
         _say(f"step {done} loss {parts.figures[0]:.4f} gradient norm {parts.figures[1]:.4f}")
+    if parts.evaluation is not None and done % training.evaluate_every == 0:
+        with run.section("evaluation"):
+            _say(f"step {done} loss on other text {parts.evaluation.loss(parts.model):.4f}")
     if done % training.checkpoint.every_steps == 0 or done == training.steps:
         with run.section("checkpoint"):
             _save(parts.checkpointer, done, done * training.global_batch)
@@ -222,7 +217,9 @@ def _gradients(parts: Parts) -> Tensor:
     total = torch.zeros((), device=parts.device)
     for index in range(parts.division.accumulation):
         with parts.run.section("data"):
-            inputs, targets = (each.to(parts.device) for each in next(parts.batches))
+            batch = next(parts.batches)
+            parts.run.batch_read(batch)
+            inputs, targets = (each.to(parts.device) for each in batch)
         last = index == parts.division.accumulation - 1
         compute = partial(_loss, parts, inputs, targets)
         with _synchronised(parts.model, last), parts.checks.replay.of(compute):
@@ -236,7 +233,7 @@ def _gradients(parts: Parts) -> Tensor:
 
 def _loss(parts: Parts, inputs: Tensor, targets: Tensor) -> Tensor:
     """Of one micro-batch, as its share of the step's."""
-    with _precision(parts):
+    with _precision(parts.config, parts.device):
         return next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
 
 
@@ -248,10 +245,10 @@ def _synchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _precision(parts: Parts) -> AbstractContextManager[Any]:
-    if parts.config.hardware.precision == "float32":
+def _precision(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    if config.hardware.precision == "float32":
         return nullcontext()
-    return torch.autocast(parts.device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def _save(checkpointer: Checkpointer, step: int, samples: int) -> None:
@@ -274,8 +271,16 @@ def parameter_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _warmup(training: Training) -> Any:
-    return lambda step: min(1.0, (step + 1) / (training.warmup_steps + 1))
+def learning_rate_share(training: Training) -> Callable[[int], float]:
+    """The learning rate of a step as a share of the largest: warm-up, then constant or half a cosine."""
+
+    def share(step: int) -> float:
+        if step < training.warmup_steps or training.schedule == "constant":
+            return min(1.0, (step + 1) / (training.warmup_steps + 1))
+        done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
+        return LOWEST_RATE + (1.0 - LOWEST_RATE) * (1.0 + math.cos(math.pi * min(1.0, done))) / 2.0
+
+    return share
 
 
 def _say(line: str) -> None:

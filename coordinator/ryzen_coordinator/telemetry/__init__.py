@@ -1,0 +1,1 @@
+"""What the coordinator exports: sums over ranks, counts of nodes, one trace an incident."""
