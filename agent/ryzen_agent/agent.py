@@ -31,6 +31,7 @@ from ryzen_agent.jobs import Jobs
 from ryzen_agent.local_server import HandlerLink
 from ryzen_agent.places import EveryUsers, Own, Place
 from ryzen_agent.prober import Prober
+from ryzen_agent.self_checks import SelfCheckNews
 from ryzen_agent.spool import Spool
 from ryzen_agent.telemetry.observer import Observer, Sources
 from ryzen_agent.upstream import Upstream
@@ -79,7 +80,7 @@ class Agent:
         self._health = HealthWatch(health, self._jobs, self._keep_health, self._upstream.dirty)
         self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
         self._book = pace.PaceBook()
-        self._pace = pace.PaceNews(self._book)
+        self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
         self._observer: Observer | None = None
         if telemetry is not None:
             connected, spooled = (lambda: self._upstream.connected), (lambda: len(self._spool))
@@ -294,14 +295,14 @@ class Agent:
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
             self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
-            self._pace = pace.PaceNews(self._book)
+            self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
         stacks = self._stacks.take(self._jobs, self._desire.inquiry)
         gaps = self._gaps.take(self._jobs, now_s)
-        paces = self._pace.take(self._jobs, now_s)
+        paces, checks = self._pace.take(self._jobs, now_s), self._self_checks.take(self._jobs, now_s)
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._jobs, now_s, stacks, gaps, paces),
+            jobs=self._observed(self._jobs, now_s, stacks, gaps, paces, checks),
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -336,11 +337,12 @@ class Agent:
         stacks: Mapping[Job, Mapping[int, str]],
         gaps: Mapping[Job, Mapping[str, float]],
         paces: Mapping[Job, node_pb2.Pace],
+        checks: Mapping[Job, list[node_pb2.SelfChecks]],
     ) -> Iterator[node_pb2.ObservedJob]:
         for job in jobs:
             goal = self._desire.goal(job)
             generation = goal.generation if goal else 0
-            due = stacks.get(job, {}), gaps.get(job, {}), paces.get(job)
+            due = stacks.get(job, {}), gaps.get(job, {}), paces.get(job), checks.get(job, [])
             yield report.observed_job(job, generation, now_s, *due)
 
     # ------------------------------------------------------------- the command line's side
@@ -365,6 +367,7 @@ class Agent:
                 {job: report.stack_texts(job) for job in jobs},
                 {job: job.gaps.longest() for job in jobs},
                 {job: found for job in jobs if (found := pace.of_job(job)) is not None},
+                SelfCheckNews().take(jobs, now_s),
             ),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,

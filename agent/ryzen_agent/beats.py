@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ryzen_protos import beat_self_checks
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress, Skip
 
@@ -90,6 +91,8 @@ class PageTrack:
         """How many there have been."""
         self.checks: tuple[Check, ...] = ()
         """Newest results of the replica check."""
+        self.self_checks: dict[int, beat_self_checks.SelfCheck] = {}
+        """How the checks of the rank's own arithmetic stand, by kind; once told they stay."""
         self.rollback_wanted: int | None = None
         """The guard asks to resume from a checkpoint of this step or before."""
         self.changed_ns = born_ns or 0
@@ -97,6 +100,7 @@ class PageTrack:
         self._stamp = b""
         self._tainted = False
         self._last_event = 0
+        self._self_checks = b""
 
     @property
     def header(self) -> Header:
@@ -138,7 +142,7 @@ class PageTrack:
 
     def look_at_events(self) -> bool:
         """Read the ring of rare events. True where there is one to tell of at once."""
-        news = False
+        news = self._look_at_self_checks()
         self.checks = self.reader.checks()
         for event in self.reader.events(after=self._last_event):
             self._last_event = event.sequence
@@ -156,6 +160,17 @@ class PageTrack:
                 self.rollback_wanted = event.step
                 news = True
         return news
+
+    def _look_at_self_checks(self) -> bool:
+        """True where one has differed that had not before."""
+        region = self.reader.region(beat_self_checks.AT, beat_self_checks.BYTES)
+        if region == self._self_checks:
+            return False
+        self._self_checks = region
+        found = beat_self_checks.unpack(region)
+        known = self.self_checks
+        self.self_checks = {**known, **found}
+        return any(each.differed and not (kind in known and known[kind].differed) for kind, each in found.items())
 
     def learn_sections(self, gaps: Gaps, now_ns: int) -> None:
         """Sections that are over too soon to be seen from outside are known by what the newest step spent in them.

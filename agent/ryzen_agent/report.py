@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ryzen_agent import procfs, recorder
 from ryzen_agent.beats import SKIPS_KEPT
@@ -88,9 +88,10 @@ def observed_job(
     stacks: Mapping[int, str],
     gaps: Mapping[str, float],
     pace: node_pb2.Pace | None = None,
+    self_checks: Sequence[node_pb2.SelfChecks] = (),
 ) -> node_pb2.ObservedJob:
-    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`, `gaps` and
-    `pace`: what of these is due."""
+    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`, `gaps`,
+    `pace` and `self_checks`: what of these is due."""
     phase = job.phase(now_s)
     ranks = job.newest()
     message = node_pb2.ObservedJob(
@@ -104,6 +105,7 @@ def observed_job(
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,
         pace=pace,
+        self_checks=self_checks,
     )
     _add_handler(message, job, phase)
     message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())

@@ -56,6 +56,10 @@ def trial(
     fault_rank: Annotated[str | None, typer.Option(help="Rank to strike, or two (default random).")] = None,
     fault_node: Annotated[str | None, typer.Option(help="Node to strike: node-1 or 1 (default random).")] = None,
     xid: Annotated[str | None, typer.Option(help="Of the kind xid: 31, or 31,79 for two (default 79).")] = None,
+    flip: Annotated[
+        str | None, typer.Option(help="Of the kind bitflip: weight, activation, gradient or reduced-gradient.")
+    ] = None,
+    flip_probability: Annotated[float | None, typer.Option(help="It flips with this in each step (once).")] = None,
     at_step: Annotated[int | None, typer.Option(help="Strike after this step (default random).")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run (default 100).")] = None,
     spares: Annotated[int | None, typer.Option(help="Nodes beyond --nodes (default 0).")] = None,

@@ -32,6 +32,11 @@ class TrialSettings(Settings):
     fault_node: str = ""
     xid: str = "79"
     """Which one the kind `xid` is; of several, in turn: `31,79`."""
+    flip: str = ""
+    """Where the kind `bitflip` strikes: weight, activation, gradient (before the sum) or reduced-gradient; empty: a
+    weight or a reduced gradient."""
+    flip_probability: Annotated[float, Field(gt=0, le=1)] | None = None
+    """It flips with this probability in each step from then on; None: once."""
     at_step: Annotated[int, Field(ge=1)] | None = None
     """The fault comes within the step after this one; None: a random one in the middle of the run."""
     steps: Annotated[int, Field(ge=2)] = 100

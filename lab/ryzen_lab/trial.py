@@ -24,6 +24,7 @@ from ryzen_lab.comparison import ScriptPaths, compare
 from ryzen_lab.coordinator_watch import watch_incidents
 from ryzen_lab.errors import LabError, NeverHappened, NotStarted, UsageError
 from ryzen_lab.faults import Fault, parse
+from ryzen_lab.faults.values import tell_flips
 from ryzen_lab.launcher import Launcher
 from ryzen_lab.observer import Observer
 from ryzen_lab.place import Place
@@ -76,6 +77,7 @@ class Trial:
         self.settings = settings
         self.launcher = launcher
         self.faults = parse(settings.fault, settings.xid)
+        tell_flips(self.faults, settings.flip, settings.flip_probability)
         self.chance = random.Random(settings.seed)  # noqa: S311 - where to strike, no secret
         self.at_step = settings.at_step or int(settings.steps * self.chance.uniform(*_MIDDLE))
         self._listeners = listeners

@@ -15,6 +15,7 @@ the process: what a killed rank did last stays readable.
     31744   1024   events: a ring of the last 32 rare events (a checkpoint committed, ...)
     32768   4096   sums: a ring of the last 128 gradient sums over the ranks; `beat_sums`
     36864    256   checks: a ring of the last 8 check results; `beat_checks`
+    37120    256   self-checks: the standing of each check of a rank's own arithmetic; `beat_self_checks`
     40704    256   first batch: what it is known by; `beat_batch`
 
 Every record carries its CRC-32. The writer fills the slot that does not hold the newest record, so one
@@ -57,6 +58,7 @@ from ryzen_protos.beat_records import (
     Skip,
     StepMark,
     StepRecord,
+    checked,
     finite_or_none,
     printable,
 )
@@ -123,21 +125,10 @@ class BeatWriter:
         return index
 
     def progress(
-        self,
-        step: int,
-        steps_done: int,
-        section: int,
-        entered_ns: int,
-        step_started_ns: int,
-        tokens: int = 0,
-        samples: int = 0,
-        collectives: int = 0,
-        given: int = 0,
-        loss: float = 0.0,
-        grad_norm: float = 0.0,
-        learning_rate: float = 0.0,
-        flops: float = 0.0,
-    ) -> None:
+        self, step: int, steps_done: int, section: int, entered_ns: int, step_started_ns: int, tokens: int = 0,
+        samples: int = 0, collectives: int = 0, given: int = 0, loss: float = 0.0, grad_norm: float = 0.0,
+        learning_rate: float = 0.0, flops: float = 0.0,
+    ) -> None:  # fmt: skip
         """Store one record. `collectives` had been begun on the default process group when the step began.
         `given` has a bit for each of loss, gradient norm, learning rate, FLOPs in turn.
 
@@ -250,7 +241,7 @@ class BeatReader:
     def failure(self, stamp: bytes | None = None) -> Failure | None:
         """The uncaught exception, once there is one. `stamp`, where it was just taken, saves a read."""
         raw = stamp[_FAILURE_AT - _SLOTS_AT :] if stamp is not None else self._read(_FAILURE_AT, _FAILURE_BYTES)
-        if raw.startswith(_NEVER) or (values := _checked(_FAILURE, raw)) is None:
+        if raw.startswith(_NEVER) or (values := checked(_FAILURE, raw)) is None:
             return None
         at_ns, kind_len, kind, text_len, text = values
         return Failure(at_ns, printable(kind[:kind_len]), printable(text[:text_len]))
@@ -261,14 +252,14 @@ class BeatReader:
         What `attach()` was told stands in the header, where the rank itself has found nothing out yet.
         """
         raw = self._read(_DEVICE_AT, _DEVICE_BYTES)
-        values = _checked(_DEVICE, raw)
+        values = checked(_DEVICE, raw)
         if values is None or not (values[0] or values[2]):
             return self.header.device, ""
         return printable(values[1][: values[0]]), printable(values[3][: values[2]])
 
     def measures(self) -> Measures | None:
         """What a step is worth and what the device could do; None where the script has not said it."""
-        values = _checked(_MEASURES, self._read(_MEASURES_AT, _MEASURES.size + _CRC.size))
+        values = checked(_MEASURES, self._read(_MEASURES_AT, _MEASURES.size + _CRC.size))
         if values is None or not all(0 <= each < math.inf for each in values):
             return None
         return Measures(*values) if any(values) else None
@@ -288,7 +279,7 @@ class BeatReader:
         raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
         counts = _STEP_COUNTS.unpack(raw)
         top = counts.index(max(counts))  # the others stand before it, in their order
-        found = [_checked(_STEP, raw, (top - back) % STEPS * _STEP_BYTES) for back in range(min(last, STEPS))[::-1]]
+        found = [checked(_STEP, raw, (top - back) % STEPS * _STEP_BYTES) for back in range(min(last, STEPS))[::-1]]
         for values in [each for each in found if each is not None]:
             step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
             yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
@@ -316,7 +307,7 @@ class BeatReader:
             return None
         # After the last step of all the step that `progress` names is in the ring itself: one place on.
         for count in (progress.steps_done - back, progress.steps_done - back - 1):
-            values = _checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
+            values = checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
             if values is not None and (values[0], values[-1]) == (step, count):
                 return StepMark(step, values[4])
         return None
@@ -326,7 +317,7 @@ class BeatReader:
         count = progress.steps_done - 1
         if count < 0:
             return {}
-        values = _checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
+        values = checked(_STEP, self._read(_STEPS_AT + count % STEPS * _STEP_BYTES, _STEP_BYTES))
         if values is None or values[-1] != count:
             return {}
         seconds = values[-1 - RING_SECTIONS : -1]
@@ -341,7 +332,7 @@ class BeatReader:
         """Rare events with a sequence number above `after`, oldest first."""
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
         newer = [place for place, sequence in enumerate(_EVENT_SEQUENCES.unpack(raw)) if sequence > after]
-        found = (_checked(_EVENT, raw, place * _EVENT_BYTES) for place in newer)
+        found = (checked(_EVENT, raw, place * _EVENT_BYTES) for place in newer)
         return sorted((RareEvent(*each) for each in found if each is not None), key=lambda each: each.sequence)
 
     def checks(self) -> tuple[Check, ...]:
@@ -376,7 +367,7 @@ class BeatReader:
         """The whole record with the higher sequence number; None where both slots are torn or empty."""
         sequences = _SEQUENCE.unpack_from(raw)[0], _SEQUENCE.unpack_from(raw, _SLOT_BYTES)[0]
         newer, older = (0, _SLOT_BYTES) if sequences[0] > sequences[1] else (_SLOT_BYTES, 0)
-        return _checked(_PROGRESS, raw, newer) or _checked(_PROGRESS, raw, older)
+        return checked(_PROGRESS, raw, newer) or checked(_PROGRESS, raw, older)
 
     def _as_progress(self, values: tuple[Any, ...]) -> Progress:
         sequence, step, done, section, given, entered, started, tokens, samples, collectives, *measured = values
@@ -389,10 +380,3 @@ class BeatReader:
             learning_rate if given & GIVEN_LEARNING_RATE else None,
             flops if given & GIVEN_FLOPS else None,
         )  # fmt: skip
-
-
-def _checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] | None:
-    """Unpack a record followed by its CRC; None where it is torn, damaged or was never written."""
-    if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
-        return None
-    return layout.unpack_from(raw, at)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zlib import crc32
+
+_CRC = struct.Struct("<I")
 
 
 class BeatPageError(ValueError):
@@ -133,6 +137,13 @@ def process_start_ticks(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"no process {pid}") from error
     return int(text.rpartition(")")[2].split()[19])
+
+
+def checked(layout: struct.Struct, raw: bytes, at: int = 0) -> tuple[Any, ...] | None:
+    """Unpack a record followed by its CRC; None where it is torn, damaged or was never written."""
+    if _CRC.unpack_from(raw, at + layout.size)[0] != crc32(raw[at : at + layout.size]):
+        return None
+    return layout.unpack_from(raw, at)
 
 
 def printable(raw: bytes) -> str:

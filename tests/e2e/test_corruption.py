@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .trials import Trial
+from .trials import Trial, finish, start
 
 EVERY = 20
 """Steps between two checks of the reference trainer."""
@@ -15,15 +15,34 @@ STEPS = 400
 SEED_OF_A_HIGH_BIT = "5"
 
 
+SHORT = 150
+EVERY_REPLAY = 5
+TWICE = ("--", "--set", "hardware.activation_checkpointing=true", "--set", "training.recompute_check_every=1",
+         "--set", f"training.replay_every={EVERY_REPLAY}", "--set", "training.known_answer_every=10")  # fmt: skip
+"""Everything is computed twice, much more often than it is by default."""
+
+
 def flipped(trial: Trial, at_step: int, seed: str) -> dict[str, Any]:
     options = ("--spares", "1", "--no-compare", "--at-step", str(at_step), "--seed", seed)
     return trial("--fault", "bitflip", *options, steps=STEPS)
 
 
-def assert_named(result: dict[str, Any]) -> None:
+def computed_twice(trial: Trial, seed: int, *flip: str) -> dict[str, Any]:
+    """A flip of what no replica can see, for all have it through the sum."""
+    options = ("--spares", "1", "--no-compare", "--at-step", "60", "--seed", str(seed))
+    return trial("--fault", "bitflip", *flip, *options, steps=SHORT, after=TWICE)
+
+
+def assert_blamed(result: dict[str, Any]) -> None:
     verdict, fault = result["verdict"], result["fault"]
     assert (verdict["class"], verdict["ranks"], verdict["nodes"]) == ("corruption", [fault["rank"]], [fault["node"]])
     assert result["evicted"] == [fault["node"]]
+    assert (result["exit_code"], result["ranks_agree"], result["false_deaths"]) == (0, True, [])
+
+
+def assert_named(result: dict[str, Any]) -> None:
+    fault = result["fault"]
+    assert_blamed(result)
     steps = re.search(r"after step (\d+); all agreed after step (\d+)", result["incidents"][0]["reason"])
     assert steps is not None
     found, clean = int(steps[1]), int(steps[2])
@@ -45,6 +64,48 @@ def test_whichever_bit_flips_on_whichever_rank(trial: Trial, seed: int) -> None:
         assert_named(result)
     else:  # a low bit may be rounded away by the next update: then nothing has happened
         assert result["ranks_agree"]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The final parameters of a run that nothing disturbs, with no check and nothing computed twice."""
+    folder = tmp_path_factory.mktemp("expected")
+    off = [f"training.{each}_every=0" for each in ("replica_check", "known_answer", "recompute_check", "replay")]
+    out = folder / "out.json"
+    sets = [part for each in off for part in ("--set", each)]
+    result = finish(start(folder, "trial", "--steps", str(SHORT), "--json", str(out), "--", *sets), folder, out)
+    digest: str = result["state_digest"]
+    return digest
+
+
+def test_a_flipped_activation_is_found_where_it_is_computed_again_and_leaves_no_trace(
+    trial: Trial, expected: str
+) -> None:
+    result = computed_twice(trial, 1, "--flip", "activation")
+    assert_blamed(result)
+    assert result["state_digest"] == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_whichever_activation_flips(trial: Trial, expected: str, seed: int) -> None:
+    result = computed_twice(trial, seed, "--flip", "activation")
+    if result["verdict"] is not None:
+        assert_blamed(result)
+    assert result["state_digest"] == expected, "what no comparison has seen was rounded away"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_a_device_that_spoils_gradients_now_and_then_is_found_by_replaying_them(trial: Trial, seed: int) -> None:
+    assert_blamed(computed_twice(trial, seed, "--flip", "gradient", "--flip-probability", "0.3"))
+
+
+@pytest.mark.long
+def test_killed_with_every_check_on_it_ends_with_the_bits_of_a_run_without_any(trial: Trial, expected: str) -> None:
+    result = trial("--fault", "kill", "--at-step", "60", steps=SHORT, after=TWICE)
+    assert (result["verdict"]["class"], result["generations"]) == ("exit", 2)
+    assert result["state_digest"] == expected
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
+from ryzen_protos.beat_self_checks import SelfCheck
 from ryzen_trainer.run import RESUME_AT_MOST, Item, Run, Section, resume_at_most
 
 
@@ -54,6 +55,8 @@ class DetachedRun(Run):
     def ask_for_rollback(self, step: int) -> None: ...
 
     def checked(self, done: int, digest: int, group: int = 0) -> None: ...
+
+    def self_checked(self, found: SelfCheck) -> None: ...
 
     def finish(self, *, done: bool = True) -> None: ...
 

@@ -25,7 +25,7 @@ the guard asks for a rollback to a checkpoint from before the row, which the coo
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -51,9 +51,11 @@ class GradientGuard:
         max_norm: float | None = None,
         limits: Limits | None = None,
         act: bool = True,
+        on_skip: Callable[[], None] | None = None,
     ) -> None:
         """`max_norm`: the clip that the script would use; the guard never clips looser. `act=False`: only that clip is
-        applied, and what the guard would do is said. Raises ValueError for a `max_norm` that is not above 0."""
+        applied, and what the guard would do is said. `on_skip`: called at each step that is skipped, or would be;
+        `StepReplay.suspect`, say. Raises ValueError for a `max_norm` that is not above 0."""
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"max_norm must be above 0, not {max_norm}")
         self.parameters = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
@@ -61,7 +63,7 @@ class GradientGuard:
         self.act = act
         self.norm: float = 0.0
         """Global gradient norm of the newest step, before clipping."""
-        self._run = run
+        self._run, self._on_skip = run, on_skip
         self._norms = Norms(limits or Limits(), max_norm)
         self._row_began = 0
 
@@ -112,6 +114,8 @@ class GradientGuard:
         word = "skipped" if self.act else "would be skipped"
         why = "not finite" if judgement == "nonfinite" else f"above {norms.skip_limit:.4g}"
         log.warning("step %d %s: gradient norm %.4g is %s", step, word, self.norm, why)
+        if self._on_skip is not None:
+            self._on_skip()
         if run is None or not self.act:
             return
         run.step_skipped(nonfinite=judgement == "nonfinite")

@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeVar
 
-from ryzen_protos import beat_batch
+from ryzen_protos import beat_batch, beat_self_checks
 from ryzen_protos.beat_page import NAMES, RING_SECTIONS, BeatWriter, Event, Measures, Skip
 from ryzen_protos.beat_records import given_bits
+from ryzen_protos.beat_self_checks import SelfCheck
 from ryzen_trainer.evidence import Collectives
 from ryzen_trainer.failure import Nudge
 from ryzen_trainer.first_batch import first_batch
@@ -257,6 +258,13 @@ class Run:
         """The parameters after `done` steps have this digest (64 bits); compared with the others of `group`."""
         with contextlib.suppress(*_NOT_STORABLE):
             self._page.check(done, digest, group)
+
+    def self_checked(self, found: SelfCheck) -> None:
+        """How a check of this rank's own arithmetic stands."""
+        with contextlib.suppress(*_NOT_STORABLE):
+            self._page.put(*beat_self_checks.pack(found))
+            if found.differed:
+                self._nudge.send()
 
     def finish(self, *, done: bool = True) -> None:
         """The loop is over: the last step is done. Called at exit too, except after an uncaught exception.

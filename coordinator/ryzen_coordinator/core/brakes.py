@@ -57,6 +57,21 @@ def reason_not_to_roll_back_unnamed(job: Job, now_unix_s: float) -> str | None:
     return "it was rolled back for that within the hour and nobody could be named: a person must look"
 
 
+def reason_not_to_believe(job: Job, nodes: tuple[str, ...], with_peers: bool, now_unix_s: float) -> str | None:
+    """Why ranks of these nodes that contradict themselves are not taken at their word: others have done so too.
+
+    `with_peers`: it is peers that contradict them, and those have shown that the arithmetic repeats.
+    """
+    if len(nodes) > 1:
+        return "ranks of several nodes at once: rather arithmetic that does not repeat than their devices"
+    node, at_unix_s = job.contradicted
+    if with_peers or node in ("", *nodes) or now_unix_s - at_unix_s >= UNNAMED_AGAIN_S:
+        return None
+    return (
+        f"{node} did so within the hour: rather arithmetic that does not repeat than both devices; a person must look"
+    )
+
+
 EVICTIONS_WITHIN_S = 3600.0
 EVICTIONS_LEAST = 2
 """Allowed in the smallest cluster: the second bad node of an hour is no pattern yet."""

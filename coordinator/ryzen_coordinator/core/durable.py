@@ -131,6 +131,8 @@ def _job_body(cluster: Cluster, job: Job) -> dict[str, Any]:
         "floor_step": job.floor_step,
         "diverged_step": job.diverged_step,
         "unnamed_rollback_unix_s": job.unnamed_rollback_unix_s,
+        "contradicted": job.contradicted,
+        "golden": list(job.self_checks.golden.items()),
         "even_step": job.marks.even_step if job.marks.generation == job.generation else None,
         "taint": asdict(job.taint) if job.taint is not None else None,
         "open": list(job.open),
@@ -168,8 +170,11 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
     job.unended = {name: Leaver(pid, stream=0) for name, pid in body["unended"].items()}
     job.gaps.ever_s = body["longest_silence_s"]
     job.advice, job.floor_step = body["advice"], body["floor_step"]
-    job.diverged_step = body.get("diverged_step")  # these two are not in records of older versions
+    job.diverged_step = body.get("diverged_step")  # these four are not in records of older versions
     job.unnamed_rollback_unix_s = body.get("unnamed_rollback_unix_s", 0.0)
+    node, at_unix_s = body.get("contradicted", ("", 0.0))
+    job.contradicted = (node, at_unix_s)
+    job.self_checks.golden = {int(key): int(digest) for key, digest in body.get("golden", ())}
     job.taint = Taint(**body["taint"]) if body["taint"] is not None else None
     if "ledger" in body:
         job.book = _book(cluster, job.world, body["ledger"])
@@ -183,6 +188,7 @@ def _job(cluster: Cluster, key: str, body: dict[str, Any]) -> Job:
         job.table.reserve(job.world.ranks)
         job.marks.begin(job.world.generation, job.world.ranks)
         job.replicas.begin(job.world.generation, job.world.ranks)
+        job.self_checks.begin(job.world.generation, job.world.ranks)
         job.marks.restore(body["even_step"] if job.formed else None)
     return job
 

@@ -151,9 +151,9 @@ class Shape:
 class JobSeen:
     """One job as one node sees it now. `ranks` are those of the newest generation seen there, with their exits.
 
-    `checks`: newest digests of the ranks' parameters. `skipped`: newest steps that their gradient guards have not done,
-    ascending, with whether a gradient was not finite; `rollback_wanted`: a guard asks to resume from a checkpoint of
-    this step or before.
+    `checks`: newest digests of the ranks' parameters. `self_checks`: how those of their own arithmetic stand; none: as
+    told before. `skipped`: newest steps that their gradient guards have not done, ascending, with whether a gradient
+    was not finite; `rollback_wanted`: a guard asks to resume from a checkpoint of this step or before.
     """
 
     run_id: str
@@ -174,6 +174,7 @@ class JobSeen:
     stacks: tuple[tuple[int, str], ...] = ()
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
     checks: tuple[ChecksSeen, ...] = ()
+    self_checks: tuple[SelfCheckSeen, ...] = ()
     skipped: tuple[tuple[int, bool], ...] = ()
     rollback_wanted: int | None = None
     pace: PaceSeen | None = None
@@ -193,6 +194,29 @@ class JobSeen:
 
 ChecksSeen: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]
 """Places in `JobSeen.ranks`, their group of replicas, and what they tell alike: (steps done, digest)."""
+
+CheckKind: TypeAlias = Literal["known answer", "recomputation", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a check in which a rank compares its arithmetic with its own stands.
+
+    `agreed`: comparisons that were equal before the first that was not. `clean_step`: steps done that stand good.
+    `step`: steps done at the first that differed. `digest` of the newest known answer; `key` of device and software.
+    """
+
+    kind: CheckKind
+    agreed: int
+    differed: int = 0
+    clean_step: int = 0
+    step: int = 0
+    digest: int = 0
+    key: int = 0
+
+
+SelfCheckSeen: TypeAlias = tuple[tuple[int, ...], Standing]
+"""Places in `JobSeen.ranks`, and what they tell alike."""
 
 JobKey: TypeAlias = tuple[str, str]
 """(user, rendezvous id)."""

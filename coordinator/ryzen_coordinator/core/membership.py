@@ -115,6 +115,7 @@ def form(cluster: Cluster, job: Job, plan: Plan) -> None:
     job.table.reserve(job.world.ranks)
     job.marks.begin(job.generation, job.world.ranks)
     job.replicas.begin(job.generation, job.world.ranks)
+    job.self_checks.begin(job.generation, job.world.ranks)
     job.note = ""
     if job.stopped_s is None:
         job.stopped_s = cluster.now_s

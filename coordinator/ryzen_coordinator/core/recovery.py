@@ -22,8 +22,9 @@ from ryzen_coordinator.core import (
     watched,
 )
 from ryzen_coordinator.core.blame import Confidence, Verdict
-from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, node_loss, stall
+from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, corruption, node_loss, stall
 from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
+from ryzen_coordinator.core.self_checks import Contradiction
 from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Question
 
 _STRUCK = WORLD_UP | {"ending"}
@@ -209,15 +210,19 @@ def _on_divergence(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
 
 def _on_corruption(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     """A device computes wrong: its node is taken out if one can be named, and nothing saved since is resumed from."""
-    apart = job.replicas.difference
+    wrong = corruption.found(job)
     job.corruption_answered = job.generation
-    if apart is None:
+    if wrong is None:
         return
     sure: Confidence = "certain" if suspicion.nodes else "unknown"
     verdict = Verdict("corruption", suspicion.ranks, suspicion.nodes, reason=suspicion.evidence[0], confidence=sure)
     keep = _reason_to_keep(cluster, suspicion)
     now_unix_s = cluster.now_s + cluster.unix_offset_s
     brake = brakes.reason_not_to_roll_back_unnamed(job, now_unix_s) if keep is not None else None
+    if isinstance(wrong, Contradiction):
+        brake = brake or brakes.reason_not_to_believe(job, suspicion.nodes, wrong.with_peers, now_unix_s)
+        if not wrong.with_peers:
+            job.contradicted = (suspicion.nodes[0], now_unix_s)
     if keep:
         verdict = replace(verdict, reason=f"{verdict.reason}; {keep}")
     if brake or cluster.settings.corruption_mode == "advise" or job.watched or job.phase not in WORLD_UP:
@@ -228,7 +233,7 @@ def _on_corruption(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
         return
     incident = incidents.open_on(cluster, job, suspicion)
     moments.keep(cluster, incident, moments.views(cluster, job))
-    rollback.taint(job, apart.clean_step)
+    rollback.taint(job, wrong.clean_step)
     incident.resume_at_most = rollback.resume_at_most(job)
     if keep is None:
         nodes.take_out(cluster, cluster.nodes[suspicion.nodes[0]], verdict.reason)
@@ -237,10 +242,10 @@ def _on_corruption(cluster: Cluster, job: Job, suspicion: Suspicion) -> None:
     start_anew(cluster, job, verdict.reason)
     stop = job.note if job.phase == "given_up" else None
     if keep is None and stop is None:
-        words = f"{verdict.reason}; back to a checkpoint of step {apart.clean_step} or before"
+        words = f"{verdict.reason}; back to a checkpoint of step {wrong.clean_step} or before"
         verdicts.decide_node_loss(cluster, job, incident, replace(verdict, reason=words))
     else:
-        incidents.decide(cluster, incident, policy.for_corruption(verdict, apart.clean_step, stop))
+        incidents.decide(cluster, incident, policy.for_corruption(verdict, wrong.clean_step, stop))
         verdicts.close_if_over(cluster, job)
 
 

@@ -219,8 +219,25 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
     for places, group, checks in seen.checks:
         fresh = [seen.ranks[place].rank for place in places if seen.ranks[place].generation == job.replicas.generation]
         job.replicas.observe(fresh, group, checks)
+    if seen.self_checks:
+        _take_self_checks(cluster, job, seen)
     if not job.sends_progress:
         job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
+
+
+def _take_self_checks(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+    """What ranks found comparing their arithmetic with their own."""
+    checks = job.self_checks
+    for places, standing in seen.self_checks:
+        checks.observe(
+            [seen.ranks[each].rank for each in places if seen.ranks[each].generation == checks.generation], standing
+        )
+    if checks.golden_is_new:
+        checks.golden_is_new = False
+        cluster.durable[("job", job.record)] = None
+    for words in checks.news:
+        cluster.say("warning", f"{job.run_id}: {words}", job=job.run_id)
+    checks.news.clear()
 
 
 def _take_marks(job: Job, seen: JobSeen) -> None:
@@ -263,6 +280,7 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
     job.formed_s = cluster.now_s
     job.marks.begin(seen.generation, ranks)
     job.replicas.begin(seen.generation, ranks)
+    job.self_checks.begin(seen.generation, ranks)
     for name in nodes:
         job.members[name].used = job.members[name].seen.join
     if newer:

@@ -21,6 +21,7 @@ from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follo
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Plan
 from ryzen_coordinator.core.replicas import Replicas
+from ryzen_coordinator.core.self_checks import SelfChecks
 from ryzen_coordinator.core.settings import CoreSettings
 
 _ROUNDING_S = 1e-6
@@ -179,8 +180,9 @@ class Job:
     formed, because it is not decided yet who is out. `skip_told`: generation and step of the newest skipped step that
     there was word of; `rollback_wanted`, `rollback_answered`: generation, and step from before which a guard wants to
     resume; `diverged_step`: of the last such rollback. `corruption_answered`: the generation whose replicas differed
-    last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named. `batches`: who read which
-    first batch, of the generation `batches_of`; `same_batches`: pairs of ranks that read the same.
+    last; `unnamed_rollback_unix_s`: when that was last rolled back for without anybody named. `contradicted`: the node
+    of the rank that contradicted itself last, and when (seconds since 1970). `batches`: who read which first batch, of
+    the generation `batches_of`; `same_batches`: pairs of ranks that read the same.
     """
 
     user: str
@@ -223,6 +225,8 @@ class Job:
     replicas: Replicas = field(default_factory=Replicas)
     corruption_answered: int = 0
     unnamed_rollback_unix_s: float = 0.0
+    self_checks: SelfChecks = field(default_factory=SelfChecks)
+    contradicted: tuple[str, float] = ("", 0.0)
     open: list[int] = field(default_factory=list)
     checkpoint_step: int | None = None
     restarts: int = 0

@@ -27,7 +27,7 @@ from ryzen_coordinator.core.events import (
     RankSeen,
     Shape,
 )
-from ryzen_coordinator.server import convert_health, convert_pace
+from ryzen_coordinator.server import convert_checks, convert_health, convert_pace
 from ryzen_protos.v1 import node_pb2 as pb
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -134,6 +134,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
         groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
         checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))]),
+        self_checks=convert_checks.self_checks(message, len(ranks)) if message.self_checks else (),
         skipped=_skipped(message) if message.skipped else (),
         rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
         pace=convert_pace.pace(message.pace, _line) if message.HasField("pace") else None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from ryzen_lab.faults.base import Aim
+from ryzen_lab.errors import UsageError
+from ryzen_lab.faults.base import Aim, Fault
 from ryzen_lab.faults.injected import Ordered
 
 SPIKE_TIMES = 1000.0
@@ -31,12 +32,39 @@ class Spike(Ordered):
         return {"do": "spike", "times": SPIKE_TIMES}
 
 
+PLACES = ("weight", "activation", "gradient", "reduced-gradient")
+FINDABLE = ("weight", "reduced-gradient")
+"""What the replica check sees, with nothing switched on: where a bit flips unless it is said."""
+UPPER_BITS = 0.5
+"""Of activations and gradients the upper half of the bits flips: a lower one is mostly rounded away at once."""
+
+
 class BitFlip(Ordered):
-    """One bit of a weight after the optimizer's step, or of a gradient after the sum over the ranks, on one rank."""
+    """One bit of one rank's weights, activations or gradients, before or after these are summed over the ranks."""
 
     kind = "bitflip"
-    places: ClassVar[tuple[str, ...]] = ("weight", "gradient")
+    needs = "gradients before the sum are struck where parameters are not sharded"
+
+    def __init__(self) -> None:
+        self.place = ""
+        self.probability: float | None = None
 
     def order(self, aim: Aim) -> dict[str, Any]:
         part, at, bit = (aim.chance.random() for _ in range(3))
-        return {"do": "bitflip", "where": aim.chance.choice(self.places), "part": part, "at": at, "bit": bit}
+        where = self.place or aim.chance.choice(FINDABLE)
+        least = 0.0 if where in FINDABLE else UPPER_BITS
+        order = {"do": "bitflip", "where": where, "part": part, "at": at, "bit": least + (1.0 - least) * bit}
+        if self.probability is not None:
+            order |= {"probability": self.probability, "least_bit": least, "seed": aim.chance.getrandbits(32)}
+        return order
+
+
+def tell_flips(faults: list[Fault], place: str, probability: float | None) -> None:
+    """Where the flips of the kind `bitflip` strike, and how often. Raises UsageError for a place that is none."""
+    if place and place not in PLACES:
+        raise UsageError(f"option --flip: {place!r} is not allowed: {', '.join(PLACES)}")
+    flips = [each for each in faults if isinstance(each, BitFlip)]
+    if (place or probability is not None) and not flips:
+        raise UsageError("options --flip and --flip-probability are for the kind 'bitflip'")
+    for each in flips:
+        each.place, each.probability = place, probability

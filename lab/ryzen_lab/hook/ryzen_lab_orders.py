@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import ryzen_lab_flips as flips  # type: ignore[import-not-found]  # beside this file, on PYTHONPATH
 import ryzen_lab_values as values  # type: ignore[import-not-found]  # beside this file, on PYTHONPATH
 
 _LOOP = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
@@ -337,7 +338,7 @@ ORDERS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "skip": _skip,
     "nan": values.nan,
     "spike": values.spike,
-    "bitflip": values.bitflip,
+    "bitflip": flips.bitflip,
     "pause": _pause,
     "collect": _collect,
     "linger": _linger,

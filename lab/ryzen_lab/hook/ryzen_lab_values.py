@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
-
-BITS = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
-"""Integer types of torch with the size of an element."""
 
 
 def nan(hook: Any, order: dict[str, Any]) -> None:  # noqa: ARG001 - nothing to choose
@@ -57,43 +53,6 @@ def _scale_once(hook: Any, factor: float) -> None:
                     _local(each.grad).mul_(factor)
 
     hook.before_step = after_the_sum
-
-
-def bitflip(hook: Any, order: dict[str, Any]) -> None:
-    """One bit of one weight right after the optimizer's step, or of one gradient, summed already, right before it.
-
-    `part` and `at` (0 to 1) choose the tensor and its element, `bit` (0 to 1) the bit.
-    """
-
-    def strike(where: str, tensors: list[Any]) -> None:
-        hook.before_step = hook.after_step = None
-        filled = [each for each in tensors if each.numel()]
-        tensor = filled[int(order["part"] * len(filled))]
-        element, bit = int(order["at"] * tensor.numel()), int(order["bit"] * tensor.element_size() * 8)
-        hook.channel.send("fault", where=f"{where}, bit {bit}")
-        flip(tensor, element, bit)
-
-    if order["where"] == "weight":
-        hook.after_step = lambda: strike("weight", [_local(each) for each in _parameters(hook)])
-    else:
-        hook.before_step = lambda: strike(
-            "gradient", [_local(each.grad) for each in _parameters(hook) if each.grad is not None]
-        )
-
-
-def flip(tensor: Any, element: int, bit: int) -> None:
-    """In place, whatever the type of its numbers."""
-    torch = sys.modules["torch"]
-    size = tensor.element_size()
-    with torch.no_grad():
-        row = tensor.detach().reshape(-1)[element : element + 1].clone().view(getattr(torch, BITS[size]))
-        mask = 1 << bit
-        row ^= mask - (1 << 8 * size) if mask >= 1 << (8 * size - 1) and size > 1 else mask
-        position = []
-        for length in reversed(tensor.shape):
-            element, place = divmod(element, length)
-            position.append(place)
-        tensor.detach()[tuple(reversed(position))] = row.view(tensor.dtype)[0]
 
 
 def _parameters(hook: Any) -> list[Any]:

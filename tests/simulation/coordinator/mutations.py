@@ -31,6 +31,7 @@ from ryzen_coordinator.core import (
     rendezvous,
     reports,
     rollback,
+    self_checks,
     verdicts,
 )
 from ryzen_coordinator.core.book import Book
@@ -220,6 +221,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("nobody is named and the job is rolled back without end",
              _put(brakes, "reason_not_to_roll_back_unnamed", _nothing), Scenario("corruption_unnamed"),
              ("reason_not_to_roll_back_unnamed",)),
+    Mutation("ranks of one node after another are believed that they contradict themselves",
+             _put(brakes, "reason_not_to_believe", _nothing), Scenario("corruption_itself"),
+             ("reason_not_to_believe",)),
+    Mutation("one difference is a device's though its arithmetic never repeated",
+             _put(self_checks, "LEARNT", 0), Scenario("corruption_not_comparable")),
     # what must not be done
     Mutation("the others' steps do not acquit a silent node",
              _put(ProgressTable, "others_silent", lambda *_: True), Seeds("quiet", "false actions")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ryzen_coordinator.core.events import Collective, Probe, ProgressSeen, RankSeen
+from ryzen_coordinator.core.events import CheckKind, Collective, Probe, ProgressSeen, RankSeen, Standing
 
 
 def replace_rank(rank: RankSeen, **changes: Any) -> RankSeen:
@@ -125,6 +125,18 @@ class RankCommands:
         node = self.nodes[name]
         checks = tuple(((place,), 0, ((int(step), int(each)),)) for place, each in enumerate(are.split(",")))
         self._change(node, checks=checks)
+
+    def do_stands(self, name: str, kind: str, rank: str, agreed: str = "0", differed: str = "0",
+                  clean: str = "0", step: str = "0", answer: str = "0") -> None:  # fmt: skip
+        """How checks of their own arithmetic of ranks of the node stand."""
+        node = self.nodes[name]
+        assert node.job is not None
+        kinds: dict[str, CheckKind] = {"answer": "known answer", "recompute": "recomputation", "replay": "replay"}
+        standing = Standing(kinds[kind], int(agreed), int(differed), int(clean), int(step), int(answer), key=1)
+        chosen = {int(number) for number in rank.split(",")}
+        places = tuple(place for place, seen in enumerate(node.job.ranks) if seen.rank in chosen)
+        self._change(node, self_checks=((places, standing),))
+        self._change(node, self_checks=())
 
     def do_marks(self, name: str, step: str, counts: str) -> None:
         """Collectives that each rank of the node had begun when the step began."""

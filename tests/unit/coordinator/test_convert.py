@@ -89,6 +89,25 @@ def test_no_bytes_of_a_node_make_health_raise(event: bytes, condition: bytes) ->
     assert all(isinstance(value, str) for each in update.events for value in convert_health.fields(each).values())
 
 
+@given(
+    st.lists(st.integers(0, 5), max_size=5),
+    st.integers(0, 6),
+    st.integers(0, (1 << 64) - 1),
+    st.integers(0, (1 << 32) - 1),
+)
+def test_what_ranks_say_of_their_arithmetic_is_of_a_known_kind_and_of_ranks_that_there_are(
+    rows: list[int], kind: int, step: int, agreed: int
+) -> None:
+    said = pb.SelfChecks(rows=rows, kind=kind, agreed=agreed, clean_step=step, step=step, digest=step, key=step)
+    job = pb.ObservedJob(run_id="job", ranks=[pb.ObservedRank(rank=rank) for rank in range(4)], self_checks=[said])
+    found = convert.report("n", 1, pb.NodeUpdate(jobs=[job]), 0).jobs[0].self_checks
+    fits = bool(rows) and max(rows) < 4 and len(rows) <= 4 and kind in {1, 2, 3}
+    assert len(found) == fits
+    for places, standing in found:
+        assert (list(places), standing.agreed, standing.digest) == (rows, agreed, step)
+        assert standing.step < 1 << 63
+
+
 def test_no_control_character_of_a_node_reaches_a_terminal() -> None:
     seen = pb.ObservedRank(rank=0, error_type="Value\x1b[2JError", error_message="a\nb\x07")
     update = pb.NodeUpdate(jobs=[pb.ObservedJob(run_id="job", user="me\r", ranks=[seen])])

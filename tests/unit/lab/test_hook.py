@@ -272,19 +272,49 @@ def test_wrong_gradients_come_once(lab: Lab, order: dict[str, Any]) -> None:
     assert struck.count(True) == (1 if order["do"] == "spike" else len(norms) - 1), "NaN stays in the parameters"
 
 
-@pytest.mark.parametrize(("where", "bit"), [("weight", 0.0), ("weight", 0.999), ("gradient", 0.9)])
+@pytest.mark.parametrize(
+    ("where", "bit"), [("weight", 0.0), ("weight", 0.999), ("reduced-gradient", 0.9), ("gradient", 0.9)]
+)
 def test_a_bit_flip_changes_the_run_and_says_where(lab: Lab, where: str, bit: float) -> None:
     undisturbed = lab.run(TRAIN + "train(4)\n")[-1]["digest"]
     said = lab.run(TRAIN + "train(4)\n", {"do": "bitflip", "where": where, "part": 0.3, "at": 0.7, "bit": bit})
     faults = [each["where"] for each in said if each["kind"] == "fault"]
-    assert faults == [f"{where}, bit {int(bit * 32)}"]
+    assert faults == [f"{where.replace('-', ' ')}, bit {int(bit * 32)}"]
     assert said[-1]["digest"] != undisturbed
+
+
+RECOMPUTED = "from torch.utils.checkpoint import checkpoint\n" + TRAIN.replace(
+    "model(torch.ones(2, 8))", "checkpoint(model, torch.ones(2, 8), use_reentrant=False)"
+)
+
+
+@pytest.mark.parametrize(("script", "beside"), [(TRAIN, " (nothing is recomputed)"), (RECOMPUTED, "")])
+def test_an_activation_flips_inside_what_is_recomputed_where_there_is_such(lab: Lab, script: str, beside: str) -> None:
+    undisturbed = lab.run(script + "train(8)\n")[-1]["digest"]
+    order = {"do": "bitflip", "where": "activation", "part": 0.9, "at": 0.7, "bit": 0.9}
+    said = lab.run(script + "train(8)\n", order)
+    faults = [each["where"] for each in said if each["kind"] == "fault"]
+    assert len(faults) == 1
+    assert faults[0].endswith(f"{beside}, bit 28")
+    assert said[-1]["digest"] != undisturbed
+
+
+def test_with_a_probability_bits_flip_again_and_again(lab: Lab) -> None:
+    script = NORMS + "train(40)\n"
+    order = {"do": "bitflip", "where": "gradient", "probability": 0.5, "least_bit": 0.8, "seed": 1, "part": 0.0,
+             "at": 0.0, "bit": 0.0}  # fmt: skip
+    lab.run(script)
+    undisturbed = printed(lab.output)
+    said = lab.run(script, order)
+    assert len([each for each in said if each["kind"] == "fault"]) == 1, "the first is the fault"
+    differ = [one != other for one, other in zip(printed(lab.output), undisturbed, strict=True)]
+    assert differ.count(True) > 5
 
 
 FLIP = """
 import sys, torch
 sys.path.insert(0, {folder!r})
-from ryzen_lab_values import flip
+from ryzen_lab_flips import flip
 for kind in (torch.float32, torch.bfloat16, torch.float64):
     size = torch.empty((), dtype=kind).element_size()
     whole = {{2: torch.int16, 4: torch.int32, 8: torch.int64}}[size]

@@ -26,8 +26,13 @@ def digest_on_device(tensors: Sequence[Tensor]) -> Tensor:
     """A 0-dimensional int64 tensor on the device of the tensors; nothing waits for it. They must share a device."""
     if not tensors:
         return torch.zeros((), dtype=torch.int64)
-    sums = torch.stack([_bits(each.detach()) for each in tensors])
-    return (sums * _weights(len(tensors), sums.device)).sum()
+    sums = torch.stack([bits(each.detach()) for each in tensors])
+    return combined(sums)
+
+
+def combined(sums: Tensor) -> Tensor:
+    """The digest of tensors whose `bits` are `sums`, an int64 row in their order."""
+    return (sums * _weights(len(sums), sums.device)).sum()
 
 
 def as_unsigned(value: int) -> int:
@@ -40,7 +45,8 @@ def _weights(count: int, device: torch.device) -> Tensor:
     return torch.tensor([_signed(_ODD * (2 * place + 1)) for place in range(count)], device=device)
 
 
-def _bits(tensor: Tensor) -> Tensor:
+def bits(tensor: Tensor) -> Tensor:
+    """The sum of the tensor's bits, a 0-dimensional int64 tensor where it lies."""
     if not tensor.is_contiguous():
         tensor = tensor.contiguous()
     row = tensor.reshape(-1)

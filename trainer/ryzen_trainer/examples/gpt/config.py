@@ -57,6 +57,11 @@ class Training(_Group):
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     replica_check_every: int = Field(default=20, ge=0, description="Steps between two checks; 0: never.")
+    known_answer_every: int = Field(default=100, ge=0, description="Steps between two fixed computations; 0: never.")
+    recompute_check_every: int = Field(
+        default=40, ge=0, description="Of so many recomputed blocks one is compared with its first output; 0: none."
+    )
+    replay_every: int = Field(default=500, ge=0, description="Steps between two that are computed twice; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     report_every: PositiveInt = Field(default=10, description="Steps between two lines of progress.")
     evaluate_every: int = Field(default=0, ge=0, description="Steps between two evaluations on other text; 0: none.")

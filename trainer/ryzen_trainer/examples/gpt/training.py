@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 import ryzen_trainer
 from ryzen_trainer import communication
 from ryzen_trainer.checkpoint import Checkpointer
-from ryzen_trainer.corruption import ReplicaCheck
 from ryzen_trainer.errors import CheckpointError
+from ryzen_trainer.examples.gpt.checks import Checks
 from ryzen_trainer.examples.gpt.config import Config, Training
 from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
 from ryzen_trainer.examples.gpt.evaluation import Evaluation
@@ -59,7 +60,7 @@ class Parts:
     batches: Iterator[tuple[Tensor, Tensor]]
     checkpointer: Checkpointer
     guard: GradientGuard
-    replicas: ReplicaCheck
+    checks: Checks
     evaluation: Evaluation | None = None
     figures: tuple[float | None, float | None] = (None, None)
     """Loss and gradient norm of the newest step that they were read of."""
@@ -112,7 +113,8 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
-    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip)
+    checks = Checks.of(config, run, device, plain, model)
+    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip, on_skip=checks.replay.suspect)
     checkpointer = Checkpointer(
         training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader, guard=guard,
         global_batch=training.global_batch, keep_last=training.checkpoint.keep_last,
@@ -123,11 +125,10 @@ def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divis
     if config.distributed.strategy == "ddp":
         inputs, targets = (each.to(device) for each in windows[0])
         settle(model, lambda: next_byte_loss(model(inputs[None]), targets[None]))
-    replicas = ReplicaCheck(model, run, every=training.replica_check_every)
     start = _resume(checkpointer, batches, division)
     evaluation = Evaluation(config, device, lambda: _precision(config, device)) if training.evaluate_every else None
     parts = Parts(
-        config, run, device, model, flops, optimizer, scheduler, division, iter(loader), checkpointer, guard, replicas,
+        config, run, device, model, flops, optimizer, scheduler, division, iter(loader), checkpointer, guard, checks,
         evaluation,
     )  # fmt: skip
     return parts, start
@@ -191,7 +192,7 @@ def _step(parts: Parts, step: int) -> None:
         parts.scheduler.step()
         parts.optimizer.zero_grad(set_to_none=True)
     with run.section("check"):
-        parts.replicas.step()
+        parts.checks.step()
     done = step + 1
     spoken = done % training.report_every == 0
     if spoken or parts.device.type == "cpu":  # on a GPU to read a figure is to wait for it
@@ -220,13 +221,20 @@ def _gradients(parts: Parts) -> Tensor:
             parts.run.batch_read(batch)
             inputs, targets = (each.to(parts.device) for each in batch)
         last = index == parts.division.accumulation - 1
-        with _synchronised(parts.model, last):
-            with parts.run.section("forward"), _precision(parts.config, parts.device):
-                loss = next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
+        compute = partial(_loss, parts, inputs, targets)
+        with _synchronised(parts.model, last), parts.checks.replay.of(compute):
+            with parts.run.section("forward"):
+                loss = compute()
             with parts.run.section("backward"):
                 torch.autograd.backward(loss)
         total += loss.detach()
     return total
+
+
+def _loss(parts: Parts, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Of one micro-batch, as its share of the step's."""
+    with _precision(parts.config, parts.device):
+        return next_byte_loss(parts.model(inputs), targets) / parts.division.accumulation
 
 
 def _synchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
