@@ -33,6 +33,9 @@ from ryzen_coordinator.core.waits import POINT_TO_POINT, Groups, Waits, knots, w
 SETTLED_S = 0.9
 """Ranks in a cycle must have stood still for so long: one that still computes may yet enter what it is waited for."""
 
+PATIENCE_S = 3 * SETTLED_S
+"""So long a cycle waits to hear of ranks that decide which of its sides is the odd one; then nobody is named."""
+
 _NAMED = 8
 _SAME_SHAPE = frozenset({"all_reduce", "broadcast", "reduce", "allreduce", "allreduce_coalesced"})
 """Operations whose input has one size on all ranks."""
@@ -112,12 +115,27 @@ def _cycle(scene: _Scene) -> Finding | str:
             continue  # one group alone is no cycle: somebody is only late
         smallest = min(sides.values(), key=len)
         alone = sum(len(side) == len(smallest) for side in sides.values()) == 1
-        named = tuple(smallest) if alone and 2 * len(smallest) < len(members) else ()
+        others = _members_of(sides, scene) - members
+        certain = 2 * (len(smallest) + len(others)) < len(members) + len(
+            others
+        )  # whichever side the others turn out on
+        if not certain and others and max(_frozen_s(by_rank[rank]) for rank in members) < PATIENCE_S:
+            return f"cycle: there is one, but it is not known yet where {_ranks(sorted(others))} stands"
+        named = tuple(smallest) if alone and certain else ()
         told = "; ".join(
             f"{_ranks(side)}: {collective_words(scene.waits.pending[side[0]][0])}" for _, side in sorted(sides.items())
         )
         return Finding("cycle", named, f"they wait for each other: {told}", proof=True)
     return "cycle: no two ranks wait for each other in different collectives"
+
+
+def _members_of(groups: Iterable[str], scene: _Scene) -> set[int]:
+    """Living ranks of these process groups; all of them where the members of one are not known."""
+    living = {view.rank for view in scene.living}
+    found: set[int] = set()
+    for each in groups:
+        found |= scene.groups.get(each) or living
+    return found & living
 
 
 # ---------------------------------------------------------------------- suspects, proven only if frozen
@@ -198,7 +216,11 @@ def _in_collective(view: RankView) -> bool:
 
 
 def _settled(view: RankView) -> bool:
-    return view.probe is not None and view.probe.frozen_s >= SETTLED_S
+    return _frozen_s(view) >= SETTLED_S
+
+
+def _frozen_s(view: RankView) -> float:
+    return view.probe.frozen_s if view.probe is not None else 0.0
 
 
 def _frozen(view: RankView, settings: CoreSettings) -> bool:

@@ -256,7 +256,7 @@ def _readmit(sim: Simulation, fault: Fault) -> None:
 def _xid(
     sim: Simulation, node: SimNode, rank: Rank, code: int, action: str, delay_s: float, ours: bool = False
 ) -> None:
-    """A line in the kernel log of the node; its agent tells it within milliseconds."""
+    """A line in the kernel log of the node; its agent tells it within milliseconds, and knows whom it has killed."""
 
     def say() -> None:
         said = sim.said.setdefault(node.name, [])
@@ -264,7 +264,16 @@ def _xid(
         number = sim.next_number()
         said.append(
             HealthSeen(
-                number, at_unix_s, "xid", "", code, gpu, action=action, run_id="job", ranks=(rank.rank,), ours=ours
+                number,
+                at_unix_s,
+                "xid",
+                "",
+                code,
+                gpu,
+                action=action,
+                run_id="job",
+                ranks=(rank.rank,),
+                ours=ours or rank.by_agent,
             )
         )
         sim.note(f"{node.name}: Xid {code} of rank {rank.rank}, event {number}")

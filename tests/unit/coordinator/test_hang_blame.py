@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ryzen_coordinator.core.events import Collective, Probe
 from ryzen_coordinator.core.evidence import Finding, RankView
-from ryzen_coordinator.core.hang_blame import SETTLED_S, blame
+from ryzen_coordinator.core.hang_blame import PATIENCE_S, SETTLED_S, blame
 from ryzen_coordinator.core.settings import CoreSettings
 
 SETTINGS = CoreSettings()
@@ -73,6 +73,20 @@ def test_a_cycle_of_equal_sides_is_proof_but_names_nobody() -> None:
     finding = found(waiting(0), waiting(1), waiting(2, other, LAST), waiting(3, other, LAST))
     # the two in group 1 lack 0 and 1, those lack 2 and 3
     assert (finding.rule, finding.ranks, finding.proof) == ("cycle", (), True)
+
+
+def test_a_cycle_of_a_few_waits_to_hear_of_the_others_and_without_them_names_nobody() -> None:
+    """Three are known, four are not yet: the two in group 1 may be the odd ones, though the third is alone for now."""
+    world = {"0": frozenset(range(7)), "1": frozenset(range(7))}
+    other = Collective("1", 1, "all_reduce", "Float[1]")
+
+    def now(frozen_s: float) -> Finding:
+        known = [waiting(0, other, LAST, frozen_s=frozen_s), waiting(2, other, LAST, frozen_s=frozen_s)]
+        unheard = [replace(elsewhere(rank), probe=None, stack="") for rank in range(3, 7)]
+        return blame([*known, waiting(1, frozen_s=frozen_s), *unheard], world, SETTINGS)
+
+    assert not now(SETTLED_S + 0.1).proof
+    assert (now(PATIENCE_S).rule, now(PATIENCE_S).ranks, now(PATIENCE_S).proof) == ("cycle", (), True)
 
 
 def test_no_cycle_is_believed_before_everybody_in_it_has_stood_still() -> None:
