@@ -256,7 +256,8 @@ def _readmit(sim: Simulation, fault: Fault) -> None:
 def _xid(
     sim: Simulation, node: SimNode, rank: Rank, code: int, action: str, delay_s: float, ours: bool = False
 ) -> None:
-    """A line in the kernel log of the node; its agent tells it within milliseconds, and knows whom it has killed."""
+    """A line in the kernel log of the node; its agent tells it within milliseconds, and knows whom it has killed
+    and which lines are of a broken device for all that."""
 
     def say() -> None:
         said = sim.said.setdefault(node.name, [])
@@ -273,7 +274,7 @@ def _xid(
                 action=action,
                 run_id="job",
                 ranks=(rank.rank,),
-                ours=ours or rank.by_agent,
+                ours=ours or (rank.by_agent and action.startswith("restart_app")),
             )
         )
         sim.note(f"{node.name}: Xid {code} of rank {rank.rank}, event {number}")
