@@ -22,7 +22,7 @@ async def ran(*arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -51,7 +51,6 @@ def test_a_coordinator_serves_until_sigterm_and_answers_every_command(run: Any, 
             await until(lambda: node.generation == 1, "generation 1")
             node.fail(0, -9)
             await until(lambda: node.generation == 2, "generation 2")
-            await asyncio.sleep(0.3)
             at = ("--coordinator", address)
             answers = await asyncio.gather(
                 ran("status", "--json", *at), ran("nodes", "--json", *at), ran("incidents", "--json", *at),
@@ -80,7 +79,6 @@ def test_the_ledger_is_a_table_csv_or_json_and_names_the_jobs_that_there_are(run
             await until(lambda: node.generation == 1, "generation 1")
             node.fail(0, -9)
             await until(lambda: node.generation == 2, "generation 2")
-            await asyncio.sleep(0.3)
             at = ("--coordinator", address)
             answers = await asyncio.gather(
                 ran("ledger", "--json", *at), ran("ledger", "job", *at), ran("ledger", "--csv", *at),
