@@ -2,7 +2,7 @@
 
     cli          the commands; thin
     settings     every option, with what happens when it is too low or too high
-    agent        one event loop: wires the pieces below, scans eight times a second
+    agent        one event loop: wires the pieces below, scans up to eight times a second
     service      the life of its process: lock, signals, exit code
     places       the run directories that it serves, and why none of them is trusted
     door         the two sockets of one run directory

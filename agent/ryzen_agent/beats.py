@@ -5,7 +5,7 @@ it was silent; the coordinator waits longer than the longest one before it calls
 does not count when it ended in death (no change follows) or when any rank of the job on this node was
 stopped meanwhile: its peers were silent because of it.
 
-The scan sees a page eight times a second, so between two looks a page may have changed more than once. Then
+The scan sees a page four to eight times a second, so between two looks a page may have changed more than once. Then
 the silence of the record seen first is known only within bounds; its estimate is the even share, but no
 less than what was watched.
 """

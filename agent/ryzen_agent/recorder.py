@@ -34,7 +34,7 @@ GROUPS_MAX, GROUP_RANKS_MAX = 256, 4096
 GROUPS_BYTES = 8 << 20
 NAME_CHARS, SHAPE_CHARS = 64, 120
 PARSE_HERE_BYTES = 512 << 10
-"""A longer answer is parsed in another thread: this one looks at pages eight times a second."""
+"""A longer answer is parsed in another thread: this one looks at pages up to eight times a second."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 

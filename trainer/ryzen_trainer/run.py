@@ -7,7 +7,7 @@
         ...
         run.report(loss=loss_value, tokens=n)
 
-Everything goes into the beat page (`ryzen_protos.beat_page`): memory that the agent reads eight times a second.
+Everything goes into the beat page (`ryzen_protos.beat_page`): memory that the agent reads four to eight times a second.
 Nothing here waits, takes a lock, makes a system call in the loop or raises into it.
 
 The first record is written when the first step begins; until then the page only says that the process is there.
