@@ -13,6 +13,10 @@ import torch.distributed as dist
 
 from ryzen_trainer.leaving import let_gloo_finish_at_exit
 
+_LENGTH_BYTES = 8
+_HEAD_BYTES = 1024
+"""What rank 0 says comes with its length in one message of this size; what has no room follows in a second one."""
+
 
 class Ranks:
     """The ranks that save and load together: all of the job."""
@@ -53,10 +57,15 @@ class Ranks:
         """Rank 0's value (anything JSON can say) on every rank."""
         if not self.together:
             return value
-        raw = bytearray(json.dumps(value).encode()) if self.first else bytearray()
-        length = torch.tensor([len(raw)])
-        dist.broadcast(length, src=0, group=self.group)
-        raw = raw or bytearray(int(length))
-        content = torch.frombuffer(raw, dtype=torch.uint8)
-        dist.broadcast(content, src=0, group=self.group)
-        return json.loads(raw)
+        said = json.dumps(value).encode() if self.first else b""
+        head = bytearray((len(said).to_bytes(_LENGTH_BYTES, "big") + said)[:_HEAD_BYTES].ljust(_HEAD_BYTES))
+        self._broadcast(head)
+        length = int.from_bytes(head[:_LENGTH_BYTES], "big")
+        begin = bytes(head[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        rest = bytearray(said[len(begin) :] if self.first else length - len(begin))
+        if rest:
+            self._broadcast(rest)
+        return json.loads(begin + rest)
+
+    def _broadcast(self, content: bytearray) -> None:
+        dist.broadcast(torch.frombuffer(content, dtype=torch.uint8), src=0, group=self.group)

@@ -95,24 +95,34 @@ class Checkpointer:
     def check_writable(self) -> None:
         """Before the first step: every rank can write, and all see the same folder. Raises CheckpointFolderError
         on every rank if it fails on one."""
-        self._together(self.folder.check_writable)
-        name: str = self._ranks.from_first(probe_name() if self._ranks.first else None)
-        self._on_first(lambda: self.folder.leave(name))
+        name = self._from_first(self._left_probe)
         try:
-            self._together(lambda: self.folder.check_seen(name))
+            self._together(lambda: self._check_seen(name))
         finally:
             if self._ranks.first:
                 self.folder.remove(name)
+
+    def _left_probe(self) -> str:
+        name = probe_name()
+        self.folder.leave(name)
+        return name
+
+    def _made(self, name: str) -> str:
+        self.folder.make(name)
+        return name
+
+    def _check_seen(self, name: str) -> None:
+        self.folder.check_writable()
+        self.folder.check_seen(name)
 
     def save(self, step: int, samples: int) -> Path:
         """Write and commit the checkpoint of `step`, the number of steps done; `samples` over all ranks.
 
         Raises CheckpointError on every rank if it failed on any; the checkpoints before it are untouched.
         """
-        name: str = self._ranks.from_first(attempt_name(step) if self._ranks.first else None)
+        name: str = self._from_first(lambda: self._made(attempt_name(step)))
         path = self.folder.path / name
         try:
-            self._on_first(lambda: self.folder.make(name))
             self._write_shards(path)
             self._together(lambda: self._commit(path, step, samples))
         except CheckpointError:
@@ -188,19 +198,17 @@ class Checkpointer:
 
     def _candidates(self) -> list[tuple[Path, Manifest]]:
         """Rank 0's list, newest first, on every rank."""
-        names: list[str] = []
         found: list[tuple[Path, Manifest]] = []
 
         def read_same() -> None:
-            for name in everywhere:
+            for name in names:
                 path = self.folder.path / name
                 try:
                     found.append((path, Manifest.read(path)))
                 except ManifestError as error:
                     raise self.folder.not_shared(f"{name}: {error}") from error
 
-        self._on_first(lambda: names.extend(self._listed()))
-        everywhere = self._ranks.from_first(names)
+        names = self._from_first(self._listed)
         self._together(read_same)
         return found
 
@@ -248,13 +256,16 @@ class Checkpointer:
             state["ranks"] = {rank: b""}
         reader = SafeReader(path, manifest.files)
         try:
-            self._torch_call(
-                lambda: dcp.load(
-                    state, storage_reader=reader, planner=SafeLoadPlanner(), process_group=self._ranks.group
+            # Each rank's plan follows from its own tensors and the metadata: there is nothing to negotiate.
+            self._together(
+                lambda: self._torch_call(
+                    lambda: dcp.load(state, storage_reader=reader, planner=SafeLoadPlanner(), no_dist=True)
                 )
             )
         except CheckpointError as error:
-            raise CheckpointMismatchError(f"checkpoint {path} does not fit this training: {error}") from error
+            mismatch = CheckpointMismatchError(f"checkpoint {path} does not fit this training: {error}")
+            mismatch.rank = error.rank
+            raise mismatch from error
         set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         of_job = from_bytes(state["job"])
         if self.scheduler is not None and of_job["scheduler"] is not None:
@@ -283,11 +294,25 @@ class Checkpointer:
             failure = error
         failed = [rank for rank, (flag,) in enumerate(self._ranks.gathered([int(failure is not None)])) if flag]
         if failed:
-            failure = failure or CheckpointFolderError(
-                f"checkpoint folder {self.folder.path}: rank {failed[0]} failed and says why"
-            )
+            failure = failure or self._says_why(failed[0])
             failure.rank = failed[0]
             raise failure
+
+    def _from_first(self, act: Callable[[], Any]) -> Any:
+        """What `act` gives on rank 0, on every rank; if it raises there, all raise. It gives anything but None."""
+        value, failure = None, None
+        if self._ranks.first:
+            try:
+                value = act()
+            except CheckpointError as error:
+                failure = error
+        value = self._ranks.from_first(value)
+        if value is None:
+            raise failure or self._says_why(0)
+        return value
+
+    def _says_why(self, rank: int) -> CheckpointError:
+        return CheckpointFolderError(f"checkpoint folder {self.folder.path}: rank {rank} failed and says why")
 
     def _on_first(self, act: Callable[[], object]) -> None:
         """Run on rank 0; if it raises there, all raise."""

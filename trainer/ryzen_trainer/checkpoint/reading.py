@@ -8,17 +8,22 @@ with `weights_only=True`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 import pickle
 from collections.abc import Container
-from typing import Any
+from dataclasses import replace
+from typing import IO, Any
 
 import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader, Metadata
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.metadata import StorageMeta
-from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
+
+from ryzen_trainer.checkpoint.tensors import SMALL_BYTES, TensorReader
 
 _ALLOWED: dict[str, frozenset[str]] = {
     "torch.distributed.checkpoint.metadata": frozenset(
@@ -74,6 +79,32 @@ class SafeReader(FileSystemReader):
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Small tensors by our own reader, all else by DCP's."""
+        tensors = TensorReader()
+        left: list[ReadItem] = []
+        files: dict[str, IO[bytes]] = {}
+        with contextlib.ExitStack() as opened:
+            for item in plan.items:
+                stored = self.storage_data[item.storage_index]
+                is_tensor = item.type is LoadItemType.TENSOR
+                if not is_tensor or stored.length > SMALL_BYTES or stored.transform_descriptors:
+                    left.append(item)
+                    continue
+                name = stored.relative_path
+                if name not in files:
+                    files[name] = opened.enter_context((self._folder / name).open("rb"))
+                files[name].seek(stored.offset)
+                source = tensors.read(files[name].read(stored.length))
+                for dimension, (start, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
+                    source = source.narrow(dimension, start, length)
+                target = planner.resolve_tensor(item).detach()
+                if target.size() != source.size():
+                    raise ValueError(f"{item.storage_index.fqn} has size {tuple(source.size())}, not {target.size()}")
+                target.copy_(source)
+                planner.commit_tensor(item, target)
+        return super().read_data(replace(plan, items=left), planner)
 
 
 class SafeLoadPlanner(DefaultLoadPlanner):
