@@ -6,11 +6,12 @@
     activation         of what a module gives in the forward: of one inside a segment that activation checkpointing
                        computes twice, where the script has such, else of any
 
-The number that is changed is one that counts: finite, and no smaller than its tensor's mean, so that what a flip does is
-not lost because it struck a 0. The place that is told has the value before and after.
+The number that is changed is one that counts: finite, and no smaller than its tensor's mean amount, so that what a flip
+does is not lost because it struck a 0. The place that is told has the value before and after.
 
 Both times that something is computed twice it may flip, like a device's. The order's `part` and `at` (0 to 1) choose
-tensor and element (the first that counts from there on), `bit` (0 to 1) the bit; with a `probability` all are drawn anew each time.
+tensor and element (the first that counts from there on), `bit` (0 to 1) the bit; with a `probability` all are drawn
+anew each time.
 """
 
 from __future__ import annotations
