@@ -76,8 +76,8 @@ class Launch:
 
 @dataclass
 class Share:
-    """Of a plain step: what comes on top, with its 95 % interval: the standard error of a mean over the places, which is
-    too wide by as much as they rightly differ."""
+    """Of a plain step: what comes on top, with its 95 % interval: the standard error of a mean over the places, which
+    is too wide by as much as they rightly differ."""
 
     extra: float
     low: float
