@@ -10,9 +10,10 @@ It is kept in intervals: at each change of a job's phase, world or plan the time
 a job trains every second. Nothing is done at a beat. What a state was in truth is often known later (when a rank
 was struck, to which step the job went back): then the book's clock is turned back (book.py).
 
-A stall is detection while it lasts; if the ranks advance again by themselves it was none, and is productive. A node
-counts from its torchrun's first word until it is gone, silent, or a lost one that no world waits for. What a restarted
-coordinator has not seen counts as it was before, if it finds the job as it left it; else it is not counted.
+A stall is detection from the last advance of any rank, whatever ends it; if the ranks advance again by themselves it
+was none, and is productive. A node counts from its torchrun's first word until it is gone, silent, or a lost one that
+no world waits for. What a restarted coordinator has not seen counts as it was before, if it finds the job as it left
+it; else it is not counted.
 """
 
 from __future__ import annotations
@@ -168,6 +169,8 @@ def _change(cluster: Cluster, job: Job, situation: Situation) -> None:
     if was == "stalled" and (now in {"running", "ending"} or job.exit_code == 0):
         book.give_back(book.stalled_s)  # the ranks have advanced by themselves: it was no fault
         book.stalled_s = 0.0
+    if was == "running" and now == "stalled":
+        _stood(cluster, job)
     if was in _TRAINS and now not in _TRAINS:
         _struck(cluster, job)
     elif book.owner is not None:
@@ -181,6 +184,15 @@ def _change(cluster: Cluster, job: Job, situation: Situation) -> None:
     if now in OVER:
         book.owner = None
     _hold(cluster, job, situation)
+
+
+def _stood(cluster: Cluster, job: Job) -> None:
+    """The silence before it was called a stall belongs to it."""
+    book = job.book
+    silent_s = min(cluster.now_s - job.table.last_advance_s(), book.clock_s - book.began_s)
+    if silent_s > 0:
+        book.stalled_s += silent_s
+        book.rewind(book.clock_s - silent_s, "detection")
 
 
 def _settle(cluster: Cluster, job: Job) -> None:

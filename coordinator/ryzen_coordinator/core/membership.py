@@ -68,14 +68,16 @@ def give_go(cluster: Cluster, job: Job) -> None:
     """The second phase of an announcement."""
     if job.go or job.generation == 0:
         return
+    told_since_s = cluster.now_s - cluster.settings.go_wait_s
     unaware = [
         member
         for member in job.members.values()
         if member.seen.handler == "running"
         and member.seen.seen_generation < job.generation
         and cluster.reachable(member)
+        and max(job.announced_s, cluster.nodes[member.node].met_s) > told_since_s  # one that was away is told late
     ]
-    if not unaware or cluster.now_s - job.announced_s >= cluster.settings.go_wait_s:
+    if not unaware:
         job.go = True
         cluster.job_changed(job, keep=False)
 

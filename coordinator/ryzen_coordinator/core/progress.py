@@ -209,6 +209,10 @@ class ProgressTable:
     def top_steps_done(self) -> int:
         return int(self.steps_done.max()) if self.steps_done.size else 0
 
+    def last_advance_s(self) -> float:
+        """When a living rank advanced last, of whichever; `NEVER` where none lives."""
+        return float(self.changed_s[self.alive].max(initial=NEVER))
+
     def all_alive_since_s(self, world_size: int) -> float | None:
         """When the last of the ranks was born, if all of them live now or have lived."""
         if len(self.alive) < world_size or not (self.alive | self.ended).all():

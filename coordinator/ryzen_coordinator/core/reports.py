@@ -27,6 +27,7 @@ def attach(cluster: Cluster, report: NodeReport) -> Node | None:
         node.stream = report.stream
         node.seq = -1
         node.connected = True
+        node.met_s = cluster.now_s
         node.said_goodbye = False
         node.sent = None
         cluster.stale.add(node.name)

@@ -29,7 +29,7 @@ _ROUNDING_S = 1e-6
 
 @dataclass(slots=True)
 class Node:
-    """One agent. `heard_s`: when it last spoke, or when we began to listen."""
+    """One agent. `heard_s`: when it last spoke, or when we began to listen; `met_s`: when its stream began."""
 
     name: str
     hello: Hello
@@ -40,6 +40,7 @@ class Node:
     connected: bool = False
     said_goodbye: bool = False
     heard_s: float = 0.0
+    met_s: float = 0.0
     clock_offset_s: float = 0.0
     sent: DesiredNode | None = None
     health: NodeHealth = NO_HEALTH

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import sys
 import time
 import traceback
@@ -78,8 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
         broken, log = run_seed(given.seed, replays=True)
         say(f"{case_of(given.seed)}\n" + report(given.seed, broken, log, lines=len(log)))
         return bool(broken)
-    first, _, beyond = given.seeds.partition(":")
-    seeds, began_s, count = range(int(first), int(beyond)), time.monotonic(), 0
+    if not (asked := re.fullmatch(r"(\d+):(\d+)", given.seeds)):
+        parser.error(f"--seeds {given.seeds!r} is not allowed: two numbers, such as 0:1000")
+    seeds, began_s, count = range(int(asked[1]), int(asked[2])), time.monotonic(), 0
     for seed, broken, log in failures(seeds, given.jobs):
         count += 1
         say(report(seed, broken, log) + "\n")

@@ -74,12 +74,23 @@ class Cluster:
         self.generation, self.step0, self.stepped_s = self.job.generation, resumed, self.now_s
         self.run(0.05, first=1)
 
-    def run(self, seconds: float, first: int = 0, dead: int | None = None, ago_s: float = 0.0) -> None:
-        """Time passes; each second all nodes report, and the clock ticks twenty times."""
+    def run(
+        self,
+        seconds: float,
+        first: int = 0,
+        dead: int | None = None,
+        ago_s: float = 0.0,
+        stands_since_s: float | None = None,
+    ) -> None:
+        """Time passes; each second all nodes report, and the clock ticks twenty times.
+        `stands_since_s`: since then no rank has advanced.
+        """
         assert self.job.world is not None
         end_s = self.now_s + seconds
         while True:
-            done = first or int(self.now_s - self.stepped_s) + 1
+            advanced_s = self.now_s if stands_since_s is None else stands_since_s
+            quiet_s = self.now_s - advanced_s
+            done = first or int(advanced_s - self.stepped_s) + 1
             for place, node in enumerate(self.job.world.nodes):
                 ranks = tuple(
                     perhaps_dead(
@@ -87,7 +98,7 @@ class Cluster:
                     )
                     for rank in (2 * place, 2 * place + 1)
                 )
-                beats = beats_of([ProgressSeen(self.step0 + done, "", 0.0, 0.0, done)] * 2)
+                beats = beats_of([ProgressSeen(self.step0 + done, "", quiet_s, quiet_s, done)] * 2)
                 self.report(
                     node, handler="running", generation=self.generation, ranks=ranks, beats=beats, pace=self.pace
                 )
@@ -148,6 +159,30 @@ def test_of_a_fault_all_that_it_cost_is_on_its_incident() -> None:
         assert incident.gpu_s[state] == pytest.approx(spent[state])
     total = ledger.of_job(cluster.job, cluster.now_s)
     assert sum(spent.values()) == pytest.approx(1.0 * 2 + (total.wall_s - 1.0) * 4, abs=0.3)
+
+
+def test_a_stall_is_detection_from_the_last_advance_on_whatever_ends_it() -> None:
+    cluster = trained(20.0)
+    cluster.run(70.0, stands_since_s=cluster.now_s)
+    assert cluster.job.phase == "stalled"
+    assert cluster.gpu_s()["detection"] == pytest.approx(70.0 * 4, abs=0.3)
+    # Whoever watches loses patience and kills a rank.
+    cluster.run(0.05, dead=3, stands_since_s=cluster.now_s - 70.0)
+    spent = cluster.gpu_s()
+    assert spent["detection"] == pytest.approx(70.0 * 4, abs=0.5)
+    assert spent["productive"] == pytest.approx(20.0 * 4, abs=0.3)
+    incident = cluster.core.cluster.incidents[max(cluster.core.cluster.incidents)]
+    assert incident.marks.keys() >= {"fault", "announced"}
+    assert incident.gpu_s["detection"] == pytest.approx(spent["detection"])
+
+
+def test_a_stall_that_ends_by_itself_was_productive_all_the_time() -> None:
+    cluster = trained(20.0)
+    cluster.run(70.0, stands_since_s=cluster.now_s)
+    assert cluster.job.phase == "stalled"
+    cluster.run(5.0)
+    assert cluster.gpu_s()["productive"] == pytest.approx(95.0 * 4, abs=0.8)
+    assert "detection" not in cluster.gpu_s()
 
 
 def test_a_spare_is_idle_and_so_is_a_node_that_was_taken_out() -> None:
