@@ -24,6 +24,7 @@ from ryzen_lab.bench import (
     environments,
     footprint,
     hang,
+    overhead,
     peers,
     race_plot,
     race_table,
@@ -172,6 +173,7 @@ class Part(StrEnum):
     HANG = "hang"
     COORDINATOR = "coordinator"
     WARM = "warm"
+    OVERHEAD = "overhead"
 
 
 @app.command()
@@ -245,6 +247,7 @@ def _measured(part: Part, how: Measuring) -> str:
     """Measure, write the table into the document, return it."""
     options = {
         Part.WARM: f" --repeat {how.repeat}",
+        Part.OVERHEAD: f" --repeat {how.repeat}",
         Part.HANG: "".join(f" --from {each.name}" for each in how.results) or f" --repeat {how.repeat}",
         Part.COORDINATOR: f" --nodes {how.nodes} --seconds {how.seconds:.0f} --repeat {how.repeat}",
     }
@@ -259,6 +262,8 @@ def _measured(part: Part, how: Measuring) -> str:
         return write(document.beat_table(json.loads(done.stdout), command))
     if part is Part.WARM:
         return write(warm.table(warm.measure_apart(how.repeat), command))
+    if part is Part.OVERHEAD:
+        return write(overhead.table(_run(overhead.measure(how.repeat)), command))
     if part is Part.AGENT:
         return write(document.footprint_table(_run(footprint.measure()), command))
     if part is Part.COORDINATOR:

@@ -36,7 +36,7 @@ PLACES = ("weight", "activation", "gradient", "reduced-gradient")
 FINDABLE = ("weight", "reduced-gradient")
 """What the replica check sees, with nothing switched on: where a bit flips unless it is said."""
 UPPER_BITS = 0.5
-"""Of activations and gradients the upper half of the bits flips: a lower one is mostly rounded away at once."""
+"""The upper half of the bits flips: a lower one is mostly rounded away before anything is compared."""
 
 
 class BitFlip(Ordered):
@@ -52,10 +52,10 @@ class BitFlip(Ordered):
     def order(self, aim: Aim) -> dict[str, Any]:
         part, at, bit = (aim.chance.random() for _ in range(3))
         where = self.place or aim.chance.choice(FINDABLE)
-        least = 0.0 if where in FINDABLE else UPPER_BITS
-        order = {"do": "bitflip", "where": where, "part": part, "at": at, "bit": least + (1.0 - least) * bit}
+        bit = UPPER_BITS + (1.0 - UPPER_BITS) * bit
+        order = {"do": "bitflip", "where": where, "part": part, "at": at, "bit": bit}
         if self.probability is not None:
-            order |= {"probability": self.probability, "least_bit": least, "seed": aim.chance.getrandbits(32)}
+            order |= {"probability": self.probability, "least_bit": UPPER_BITS, "seed": aim.chance.getrandbits(32)}
         return order
 
 

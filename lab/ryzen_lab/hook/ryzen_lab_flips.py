@@ -6,8 +6,12 @@
     activation         of what a module gives in the forward: of one inside a segment that activation checkpointing
                        computes twice, where the script has such, else of any
 
+The number that is changed is one that counts: finite, and no smaller than its tensor's mean amount, so that what a flip
+does is not lost because it struck a 0. The place that is told has the value before and after.
+
 Both times that something is computed twice it may flip, like a device's. The order's `part` and `at` (0 to 1) choose
-tensor and element, `bit` (0 to 1) the bit; with a `probability` all are drawn anew each time.
+tensor and element (the first that counts from there on), `bit` (0 to 1) the bit; with a `probability` all are drawn
+anew each time.
 """
 
 from __future__ import annotations
@@ -43,15 +47,15 @@ class _Flips:
         at, bit = self.order["at"], self.order["bit"]
         if self.probability is not None:
             at, bit = self._chance.random(), 1 - (1 - self.order["least_bit"]) * self._chance.random()
-        element, bit = (
-            int(at * tensor.numel()),
-            min(int(bit * tensor.element_size() * 8), tensor.element_size() * 8 - 1),
-        )
+        bits = tensor.element_size() * 8
+        element, bit = first_that_counts(tensor, int(at * tensor.numel())), min(int(bit * bits), bits - 1)
+        before = value_at(tensor, element)
+        flip(tensor, element, bit)
         if not self._told:
             self._told = True
-            self.hook.channel.send("fault", where=f"{where}, bit {bit}")
+            after = value_at(tensor, element)
+            self.hook.channel.send("fault", where=f"{where}, bit {bit}: {before:.9g} became {after:.9g}")
         self.over = self.probability is None
-        flip(tensor, element, bit)
 
 
 def bitflip(hook: Any, order: dict[str, Any]) -> None:
@@ -145,6 +149,20 @@ def _is_recomputed(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def first_that_counts(tensor: Any, element: int) -> int:
+    """From `element` on and round, the first finite number whose amount is not below the mean; else `element`."""
+    torch = sys.modules["torch"]
+    amounts = tensor.detach().reshape(-1).abs().float()
+    finite = torch.isfinite(amounts)
+    counts = finite & (amounts > 0) & (amounts >= amounts[finite].mean())
+    found = counts.roll(-element).nonzero()
+    return (element + int(found[0])) % tensor.numel() if len(found) else element
+
+
+def value_at(tensor: Any, element: int) -> float:
+    return float(tensor.detach().reshape(-1)[element])
 
 
 def flip(tensor: Any, element: int, bit: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ryzen_lab.bench import document, hang, warm
+from ryzen_lab.bench import document, hang, overhead, warm
 from ryzen_lab.errors import LabError
 from ryzen_lab.summary import table
 
@@ -86,3 +86,42 @@ def test_forked_ranks_stand_beside_fresh_interpreters_with_the_ratio_of_the_medi
     text = warm.table({"repeat": 3, "starts": 10, **dict.fromkeys(names, pair)}, "ryzen-lab bench warm --repeat 3")
     assert "| first step of a job of 2 ranks, s | 5.00 (4.00 to 6.00) | 2.00 (1.00 to 3.00) | 0.40 |" in text
     assert "| memory of 8 ranks after the first step, MB | 5 (4 to 6) | 2 (1 to 3) | 0.40 |" in text
+
+
+def launch(extra_ms: dict[int, float], *, blocks: int = 3, noise_ms: float = 30.0) -> overhead.Launch:
+    """Two ranks with plain steps of 100 ms; what comes on top at a place of every block; in one block, a noisy step."""
+
+    def pair(block: int, place: int) -> overhead.Pair:
+        noise = noise_ms if place % blocks == block else 0.0
+        plain, having = 0.1, 0.1 + (extra_ms.get(place, 0.0) + noise) / 1000
+        return (having, having), (plain, plain)
+
+    rank: overhead.Found = {
+        "replays": [((0.15, 0.15), (0.1, 0.1)), None], "window": (10.0, 20.0), "parameters": 1,
+        "blocks": [[pair(block, place) for place in range(20)] for block in range(blocks)],
+        "collectives": {"with": [1, 1], "without": [1, 1]},
+    }  # fmt: skip
+    return overhead.Launch([rank, rank], [(9.0, 0.0), (11.0, 1.0), (19.0, 1.08), (25.0, 9.0)])
+
+
+def test_what_is_seldom_in_a_block_counts_and_noise_in_one_of_three_does_not() -> None:
+    found = overhead.share([launch({7: 20.0})], overhead.PROCESSOR)
+    assert found.extra == pytest.approx(20.0 / 100 / 20 + 0.5 / overhead.REPLAY_EVERY)
+    assert found.low <= found.extra <= found.high
+
+
+def test_the_cost_of_everything_stands_with_the_agents_and_the_collectives_of_both_sides() -> None:
+    text = overhead.table([launch({}), launch({})], "ryzen-lab bench overhead --repeat 2")
+    assert "| processor time, a rank | 100.00 | 100.00 | 0.10% |" in text
+    assert "60 of each" not in text
+    assert "120 of each in 6 blocks of 2 launches" in text.replace("\n", " ")
+    assert "1.00% of a core" in text
+    assert "1 plain, 1 with Ryzen" in text
+
+
+def test_a_place_of_which_no_pair_is_left_is_no_zero() -> None:
+    gone = launch({})
+    for each in gone.ranks[0]["blocks"]:
+        each[3] = None
+    with pytest.raises(LabError, match="at the same place"):
+        overhead.share([gone], overhead.CLOCK)

@@ -68,20 +68,21 @@ class Parts:
 
 def train(config: Config, run: ryzen_trainer.Run) -> str:
     """Train to the last step; the last line to print. Raises TrainerError."""
-    device = _start(config)
+    device = begin(config)
     division = Division(config.training.global_batch, config.training.micro_batch, dist.get_world_size())
-    parts, start = _prepare(config, run, device, division)
+    parts, start = prepare(config, run, device, division)
     for step in run.steps(range(start, config.training.steps), start=start):
-        _step(parts, step)
+        do_step(parts, step)
         if step == start:  # on a CPU the peak is measured, once a node: no restart shall wait for that
-            _tell_worth(parts)
+            tell_worth(parts)
     run.finish()
     last = f"final step {config.training.steps} sha256 {parameter_digest(parts.model)}"
     dist.destroy_process_group()
     return last
 
 
-def _start(config: Config) -> torch.device:
+def begin(config: Config) -> torch.device:
+    """The process group is made; the device that this rank computes on."""
     torch.set_num_threads(config.hardware.threads)
     wanted = config.hardware.device
     cuda = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
@@ -98,7 +99,7 @@ def _start(config: Config) -> torch.device:
     return device
 
 
-def _prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, division: Division) -> tuple[Parts, int]:
+def prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, division: Division) -> tuple[Parts, int]:
     """All parts, restored, and the first step to do."""
     training = config.training
     torch.manual_seed(training.seed)
@@ -147,7 +148,7 @@ def _flops_per_token(model: Gpt, config: Config) -> FlopsPerToken:
     )
 
 
-def _tell_worth(parts: Parts) -> None:
+def tell_worth(parts: Parts) -> None:
     """What a token costs and what the device could do, for MFU."""
     if not parts.run.attached:
         return
@@ -184,7 +185,8 @@ def _resume(checkpointer: Checkpointer, batches: GlobalBatches, division: Divisi
     return restored.step
 
 
-def _step(parts: Parts, step: int) -> None:
+def do_step(parts: Parts, step: int) -> None:
+    """All of one step, within `run.step(step)`."""
     run, training = parts.run, parts.config.training
     loss = _gradients(parts)
     with run.section("optimizer"):

@@ -1,0 +1,195 @@
+"""What everything at its defaults costs a training step, together: sections, beats, guard, communication hook, first
+batch, MFU, all four checks for silent corruption, and an agent with a coordinator that reads and reports.
+
+The steps are taken by scripts/overhead.py, in pairs. What is periodic in them (a digest every 20 steps, a known answer
+every 100, recomputations that come round in 40) comes at the same place of each block of 200, so: the median of the
+differences at one place over all blocks, and the mean of these medians over the places. Thus no mean is taken over
+a noisy machine, and nothing that is seldom is lost in a median. Only the replay comes once in 500 steps: what it adds
+is the median over replayed pairs, divided by 500. Launches make the two sides in either order in turn, for where a
+model's memory lies matters too.
+
+torch's flight recorder is on by default and so on both sides. The agent's processor time is no rank's: it stands by
+itself, and beside the ranks' in the sum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from ryzen_lab.bench.document import conditions
+from ryzen_lab.cluster import Cluster, Layout
+from ryzen_lab.errors import LabError
+from ryzen_lab.observer import Observer
+from ryzen_lab.place import Place
+from ryzen_lab.record import cpu_s
+from ryzen_lab.scripts import overhead
+
+RANKS = 2
+BLOCKS = 2
+STEPS = 200
+"""Of a block: after so many all checks but the replay come at the same places again."""
+REPLAY_EVERY = 500
+"""The default of StepReplay, once it has learnt."""
+_CONFIG = Path(__file__).resolve().parents[3] / "configs" / "demo.yaml"
+_LAUNCH_S_MAX = 600.0
+_LOOK_S = 0.25
+_NORMAL_95 = 1.96
+PROCESSOR, CLOCK = 0, 1
+
+
+Pair = tuple[tuple[float, float], tuple[float, float]]
+"""A step with and without: seconds of the processor and of the clock."""
+
+
+class Found(TypedDict):
+    """What a rank wrote: scripts/overhead.py says what each is."""
+
+    replays: list[Pair | None]
+    blocks: list[list[Pair | None]]
+    window: tuple[float, float]
+    collectives: dict[str, list[int]]
+    parameters: int
+
+
+@dataclass
+class Launch:
+    """One job: what each rank wrote, and the agent's processor time, looked at from outside."""
+
+    ranks: list[Found]
+    agent: list[tuple[float, float]] = field(default_factory=list)
+    """Moment on the monotonic clock, and seconds of the processor until then."""
+
+    def agent_share(self) -> float:
+        """Of a core, while steps were timed."""
+        began, ended = self.ranks[0]["window"]
+        within = [each for each in self.agent if began <= each[0] <= ended]
+        if len(within) < 2:
+            return 0.0
+        return (within[-1][1] - within[0][1]) / (within[-1][0] - within[0][0])
+
+
+@dataclass
+class Share:
+    """Of a plain step: what comes on top, with its 95 % interval: the standard error of a mean over the places, which
+    is too wide by as much as they rightly differ."""
+
+    extra: float
+    low: float
+    high: float
+
+
+async def measure(launches: int, blocks: int = BLOCKS, steps: int = STEPS) -> list[Launch]:
+    """Raises LabError."""
+    return [await _launch(blocks, steps, plain_first=bool(number % 2)) for number in range(launches)]
+
+
+async def _launch(blocks: int, steps: int, *, plain_first: bool) -> Launch:
+    with Place() as place:
+        work = place.folder / "found"
+        work.mkdir()
+        script = [overhead.__file__, str(_CONFIG), str(work), str(blocks), str(steps), str(int(plain_first))]
+        # without the lab's hook: it would count, and tell of, the steps of one side only
+        layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None, environment={"PYTHONPATH": ""})
+        observer = Observer(place.folder / "lab.sock")
+        await observer.start()
+        cluster = Cluster(layout, place.folder, place.lab_id, observer)
+        try:
+            await cluster.start_coordinator()
+            node = cluster.nodes[0]
+            cluster.start_agent(node)
+            cluster.start_torchrun(node)
+            assert node.agent is not None  # noqa: S101 - it was started above
+            assert node.torchrun is not None  # noqa: S101
+            launch = Launch([])
+            deadline_s = time.monotonic() + _LAUNCH_S_MAX
+            while node.torchrun.died_ns is None and time.monotonic() < deadline_s:
+                launch.agent.append((time.monotonic(), cpu_s(node.agent.pid)))
+                await asyncio.sleep(_LOOK_S)
+            notes = [work / f"rank-{rank}.json" for rank in range(RANKS)]
+            if not all(each.exists() for each in notes):
+                raise LabError(f"nothing was measured\n{cluster.tails()}")
+            launch.ranks = [json.loads(each.read_text()) for each in notes]
+            return launch
+        finally:
+            await cluster.stop()
+            await observer.stop()
+
+
+def share(launches: list[Launch], kind: int) -> Share:
+    """What a step costs more, ranks together, of a plain step's median. Raises LabError where a place has no pair."""
+    places = list(zip(*(pairs for launch in launches for pairs in _blocks(launch, kind)), strict=True))
+    differences = [[having - without for having, without in filter(None, each)] for each in places]
+    plain = statistics.median(without for each in places for _, without in filter(None, each))
+    if not all(differences):
+        raise LabError("a step was replayed in every block at the same place")
+    seldom = replay_share(launches, kind)
+
+    medians = [statistics.median(each) for each in differences]
+    extra = statistics.fmean(medians) / plain + seldom
+    error = statistics.stdev(medians) / len(medians) ** 0.5 / plain
+    return Share(extra, extra - _NORMAL_95 * error, extra + _NORMAL_95 * error)
+
+
+def replay_share(launches: list[Launch], kind: int) -> float:
+    """What replays add to a step on average, once they come as seldom as they do."""
+    pairs = [pair for launch in launches for rank in launch.ranks for pair in rank["replays"] if pair]
+    if not pairs:
+        return 0.0
+    return statistics.median(having[kind] / without[kind] - 1 for having, without in pairs) / REPLAY_EVERY
+
+
+def _blocks(launch: Launch, kind: int) -> list[list[tuple[float, float] | None]]:
+    """Seconds with and without at each place of each block, of all ranks together; None where one has no pair."""
+    found = []
+    for parts in zip(*(rank["blocks"] for rank in launch.ranks), strict=True):
+        places = [[pair for pair in each if pair] for each in zip(*parts, strict=True)]
+        found.append([_sum(each, kind) if len(each) == len(parts) else None for each in places])
+    return found
+
+
+def _sum(pairs: list[Pair], kind: int) -> tuple[float, float]:
+    return sum(having[kind] for having, _ in pairs), sum(without[kind] for _, without in pairs)
+
+
+def collectives(launches: list[Launch], side: str) -> list[int]:
+    """The different numbers of collectives that a step of this side had, on any rank."""
+    return sorted({each for launch in launches for rank in launch.ranks for each in rank["collectives"][side]})
+
+
+def table(launches: list[Launch], command: str) -> str:
+    """The two sides, and what one has more."""
+    pairs = [pair for launch in launches for rank in launch.ranks for part in rank["blocks"] for pair in part if pair]
+    blocks = sum(len(launch.ranks[0]["blocks"]) for launch in launches)
+    replays = sum(len(launch.ranks[0]["replays"]) for launch in launches)
+    numbers = {side: ", ".join(map(str, collectives(launches, side))) for side in ("with", "without")}
+    agent = statistics.median(each.agent_share() for each in launches)
+    lines = [
+        "## What everything at its defaults costs a step",
+        "",
+        f"{conditions(command)} `configs/demo.yaml` with activation",
+        f"checkpointing ({launches[0].ranks[0]['parameters']:,} parameters), {RANKS} ranks, DDP on gloo; one node with",
+        "an agent and a coordinator. Each step of the reference trainer beside the same step without Ryzen, in turn in",
+        f"the same processes: {len(pairs) // RANKS} of each in {blocks} blocks of {len(launches)} launches. A replay",
+        f"counts as one step in {REPLAY_EVERY} ({replays} seen). Interval: 95 %.",
+        "",
+        "| a step's | plain, median ms | with Ryzen | on top | interval |",
+        "|---|---|---|---|---|",
+    ]
+    for name, kind in (("processor time, a rank", PROCESSOR), ("time", CLOCK)):
+        found = share(launches, kind)
+        without, having = (1e3 * statistics.median(pair[side][kind] for pair in pairs) for side in (1, 0))
+        lines.append(
+            f"| {name} | {without:.2f} | {having:.2f} | {found.extra:.2%} | {found.low:.2%} to {found.high:.2%} |"
+        )
+    lines += [
+        "",
+        f"The agent beside it, one a node: {agent:.2%} of a core. Collectives of a step, by the flight recorder:",
+        f"{numbers['without']} plain, {numbers['with']} with Ryzen.",
+    ]
+    return "\n".join(lines)
