@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_checks, beat_file, beat_sums
+from ryzen_protos import beat_checks, beat_file, beat_self_checks, beat_sums
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
@@ -327,6 +327,11 @@ class BeatReader:
     def sums(self) -> list[tuple[int, int]]:
         """When the newest sums of gradients began and ended, oldest first."""
         return beat_sums.read(self._read(beat_sums.AT, beat_sums.BYTES))
+
+    def rare(self) -> bytes:
+        """Differs whenever events, checks or self-checks do: nearly always there is nothing to decode."""
+        results = beat_self_checks.AT + beat_self_checks.BYTES - beat_checks.CHECKS_AT
+        return self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES) + self._read(beat_checks.CHECKS_AT, results)
 
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
