@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from ryzen_agent.decision import Phase
 from ryzen_agent.job import Job
 from ryzen_agent.ranks import RankFinder
 from ryzen_protos.v1 import local_pb2, node_pb2
@@ -30,8 +29,8 @@ def newcomer() -> Iterator[int]:
 
 
 def says(job: Job, generation: int, ranks_per_node: int = 3) -> None:
-    shape = node_pb2.JobShape(ranks_per_node=ranks_per_node)
-    update = local_pb2.HandlerUpdate(run_id="job", phase=Phase.RUNNING.value, generation=generation, shape=shape)
+    shape, phase = node_pb2.JobShape(ranks_per_node=ranks_per_node), node_pb2.ObservedJob.RUNNING
+    update = local_pb2.HandlerUpdate(run_id="job", phase=phase, generation=generation, shape=shape)
     job.handler_says(update, time.monotonic())
 
 
