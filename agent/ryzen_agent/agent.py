@@ -152,18 +152,21 @@ class Agent:
 
     def _tick(self) -> None:
         now_s = time.monotonic()
-        thorough = now_s >= self._thorough_at_s
+        thorough = now_s >= self._thorough_at_s - self._scan_interval_s / 2  # the look that is nearest
         if thorough:
             self._thorough_at_s = now_s + THOROUGH_EVERY_S
             self._housekeeping(now_s)
         self._look(now_s, thorough)
+        if thorough:
+            self._upstream.dirty()  # a timer for it would wake the process once more
         self._timer = self._loop.call_later(self._pause_s(now_s), self._tick)
 
     def _pause_s(self, now_s: float) -> float:
-        """Until the next look."""
+        """Until the next look, the thorough one at the latest: with it the coordinator hears of this node."""
         if any(job.hurry_until_s > now_s and job.awaits_ranks() for job in self._jobs):
             return HURRY_S
-        return self._scan_interval_s * (EASE if all(job.at_ease for job in self._jobs) else 1)
+        pause_s = self._scan_interval_s * (EASE if all(job.at_ease for job in self._jobs) else 1)
+        return min(pause_s, self._thorough_at_s - now_s)
 
     def _look(self, now_s: float, thorough: bool) -> None:
         for job in self._jobs:

@@ -100,7 +100,7 @@ class PageTrack:
         self._stamp = b""
         self._tainted = False
         self._last_event = 0
-        self._self_checks = b""
+        self._rare = b""
 
     @property
     def header(self) -> Header:
@@ -141,7 +141,11 @@ class PageTrack:
         return news
 
     def look_at_events(self) -> bool:
-        """Read the ring of rare events. True where there is one to tell of at once."""
+        """Read rare events and results of checks. True where there is one to tell of at once."""
+        rare = self.reader.rare()
+        if rare == self._rare:
+            return False
+        self._rare = rare
         news = self._look_at_self_checks()
         self.checks = self.reader.checks()
         for event in self.reader.events(after=self._last_event):
@@ -163,11 +167,7 @@ class PageTrack:
 
     def _look_at_self_checks(self) -> bool:
         """True where one has differed that had not before."""
-        region = self.reader.region(beat_self_checks.AT, beat_self_checks.BYTES)
-        if region == self._self_checks:
-            return False
-        self._self_checks = region
-        found = beat_self_checks.unpack(region)
+        found = beat_self_checks.unpack(self.reader.region(beat_self_checks.AT, beat_self_checks.BYTES))
         known = self.self_checks
         self.self_checks = {**known, **found}
         return any(each.differed and not (kind in known and known[kind].differed) for kind, each in found.items())

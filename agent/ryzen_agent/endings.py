@@ -23,6 +23,7 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 ERROR_BYTES = 256 << 10
 """Of an error file; it carries a traceback and, where torchrun adds one, the failures of other ranks."""
 
+_OOM_KILL = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _TYPE = re.compile(r"([A-Za-z_][\w.]*): *(.*)", re.DOTALL)
 
 
@@ -60,7 +61,7 @@ class OomCount:
 
     def _read(self) -> int | None:
         try:
-            return parse_oom_kills(self._path.read_text())
+            return parse_oom_kills(procfs.read_file(self._path))
         except (OSError, ValueError):
             return None
 
@@ -73,13 +74,12 @@ def events_file(cgroup: str) -> Path | None:
     return None
 
 
-def parse_oom_kills(text: str) -> int:
+def parse_oom_kills(text: bytes) -> int:
     """Of memory.events or /proc/vmstat. Raises ValueError where there is no such line."""
-    for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "oom_kill":
-            return int(value)
-    raise ValueError("no line oom_kill")
+    found = _OOM_KILL.search(text)
+    if found is None:
+        raise ValueError("no line oom_kill")
+    return int(found[1])
 
 
 def read_error_file(path: Path, uid: int) -> tuple[str, str] | None:

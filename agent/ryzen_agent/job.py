@@ -194,11 +194,20 @@ class Job:
 
     def awaits_ranks(self) -> bool:
         """Whether torchrun has a world and not all of its ranks have been seen."""
+        return self._ranks_to_come() > 0
+
+    def has_all_ranks(self) -> bool:
+        """Whether torchrun has a world, all of its ranks have been seen, and every rank lives."""
+        return self.handler_connected and self._ranks_to_come() == 0 and all(rank.alive for rank in self.ranks)
+
+    def _ranks_to_come(self) -> int:
+        """Of torchrun's world; -1 where it has none, as far as is known."""
         handler = self.handler
         if handler is None or Phase(handler.phase) != Phase.RUNNING or not handler.generation:
-            return False
+            return -1
+        wanted = handler.shape.ranks_per_node
         seen = sum(rank.identity.generation == handler.generation for rank in self.ranks)
-        return seen < handler.shape.ranks_per_node
+        return max(wanted - seen, 0) if wanted else -1
 
     def complaints(self) -> list[str]:
         """What does not work, in words: files that stand where a rank's page should be and are none, and the like."""
@@ -275,6 +284,8 @@ class Job:
     def _find_ranks(self, now_s: float, thorough: bool) -> bool:
         if self.finder is None or not (thorough or now_s < self.hurry_until_s or self.awaits_ranks()):
             return False
+        if self.has_all_ranks():
+            return False  # others come with the next generation, which torchrun's handler tells of before they start
         added = [self.add(found, now_s) for found in self.finder.find(now_s, thorough)]
         return any(rank is not None for rank in added)
 

@@ -21,7 +21,11 @@ from ryzen_agent.places import Place
 from ryzen_protos import run_dir
 from ryzen_protos.v1 import local_pb2, local_pb2_grpc
 
-_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1 << 20)]
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 1 << 20),
+    ("grpc.http2.bdp_probe", 0),  # a ping for every message, and each wakes gRPC's threads a dozen times
+]
 
 
 class HandlerLink:

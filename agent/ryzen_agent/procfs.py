@@ -122,12 +122,12 @@ def children_of(pid: int) -> list[int]:
         tasks = [each.path for each in os.scandir(f"/proc/{pid}/task")]
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return [child for task in tasks for child in parse_pids(_read_list(f"{task}/children"))]
+    return [child for task in tasks for child in parse_pids(read_file(f"{task}/children"))]
 
 
-def _read_list(path: str) -> bytes:
-    """Empty where the thread has ended. Without the seeks and the look at the size that `Path.read_bytes` begins with:
-    a torchrun has many threads, and each is asked every second."""
+def read_file(path: str | Path) -> bytes:
+    """Empty where there is none any more. Without the seeks and the look at the size that `Path.read_bytes` begins
+    with: for what is read every second."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):

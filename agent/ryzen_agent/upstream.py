@@ -1,7 +1,7 @@
 """The one stream to the coordinator. Reconnects for ever; training is not touched by anything that happens here.
 
-Each new stream begins with a hello and the full observed state. After that an update goes out at once when
-something that matters has changed (`dirty`), and at least one a second. Updates are levels, so nothing is
+Each new stream begins with a hello and the full observed state. After that an update goes out at once when the agent
+asks for it (`dirty`): when something that matters has changed, and once a second. Updates are levels, so nothing is
 queued: the message is made at the moment it is sent.
 
 The coordinator answers each hello with a desired state. A refusal (token, version) is its own words in one
@@ -26,6 +26,8 @@ RETRY_S_MIN, RETRY_S_MAX = 0.1, 1.0
 REFUSED_RETRY_S = 5.0
 HELLO_WAIT_S = 10.0
 """For the answer to a hello. Lower: a loaded coordinator is given up too early; higher: a hung one is held on to."""
+LAST_WORDS_S = 1.0
+"""For the reason why a stream has ended. Lower: it is not known; higher: the next try comes later."""
 
 REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED,
@@ -68,13 +70,12 @@ class Node(Protocol):
 class Upstream:
     """See the module's header."""
 
-    def __init__(self, target: str, token: str | None, node: Node, refresh_s: float = 1.0) -> None:
+    def __init__(self, target: str, token: str | None, node: Node) -> None:
         self.target = target
         self.connected = False
         self.last_error = "not yet tried"
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._node = node
-        self._refresh_s = refresh_s
         self._dirty = asyncio.Event()
         self._ever = False
         self._said = ""
@@ -82,7 +83,7 @@ class Upstream:
         self._left = asyncio.Event()
 
     def dirty(self) -> None:
-        """Something that matters has changed: tell it now."""
+        """Something that matters has changed, or a second has gone by: tell it now."""
         self._dirty.set()
 
     async def run(self) -> None:
@@ -132,7 +133,7 @@ class Upstream:
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not both[0].done():  # the writer sees a broken stream first, the reader knows why it broke
-                await asyncio.wait(both[:1], timeout=self._refresh_s)
+                await asyncio.wait(both[:1], timeout=LAST_WORDS_S)
             answered = self.connected
             if both[0].done():
                 both[0].result()
@@ -174,9 +175,7 @@ class Upstream:
             if leaving is not None:
                 await call.done_writing()
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._refresh_s):
-                    await self._dirty.wait()
+            await self._dirty.wait()
 
     async def _broken(self, error: grpc.aio.AioRpcError) -> None:
         details = (error.details() or error.code().name).partition("\n")[0]

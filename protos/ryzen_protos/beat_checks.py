@@ -9,7 +9,6 @@ the ranks that give the same `group`.
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -36,10 +35,8 @@ def pack(check: Check) -> tuple[int, bytes]:
     return CHECKS_AT + check.sequence % CHECKS * CHECK_BYTES, raw + _CRC.pack(crc32(raw))
 
 
-@lru_cache(maxsize=64)
 def unpack(ring: bytes) -> tuple[Check, ...]:
-    """The whole records of a ring of `CHECKS * CHECK_BYTES` bytes, oldest first. It is asked for far oftener than there
-    is a new one, so what was unpacked is kept: that of a node's ranks."""
+    """The whole records of a ring of `CHECKS * CHECK_BYTES` bytes, oldest first."""
     found = []
     for at in range(0, CHECKS * CHECK_BYTES, CHECK_BYTES):
         raw = ring[at : at + _CHECK.size]

@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_checks, beat_file, beat_sums
+from ryzen_protos import beat_checks, beat_file, beat_self_checks, beat_sums
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
@@ -80,6 +80,7 @@ RING_SECTIONS = 8
 
 _CRC = struct.Struct("<I")
 _SEQUENCE = struct.Struct("<Q")
+_SLOT_SEQUENCES = struct.Struct(f"<Q{_SLOT_BYTES - _SEQUENCE.size}xQ")
 _PROGRESS = struct.Struct("<QQQHHQQQQQdddd")
 _FAILURE = struct.Struct("<QH62sH320s")
 _DEVICE = struct.Struct("<H96sH32s")
@@ -88,6 +89,7 @@ _NEVER = bytes(8)
 """A failure without a time was never written: no need to add up its hundreds of bytes at each look."""
 
 _STEP = struct.Struct("<QQQQQd8fQ")
+_STEP_AND_CRC, _STEP_FIGURES = struct.Struct(f"{_STEP.format}I"), 6
 _STEP_COUNTS = struct.Struct("<" + f"{_STEP.size - _SEQUENCE.size}xQ{_CRC.size}x" * STEPS)
 """Of the whole ring: the newest records are found before any is checked."""
 _EVENT = struct.Struct("<QQQHH")
@@ -240,8 +242,8 @@ class BeatReader:
 
     def failure(self, stamp: bytes | None = None) -> Failure | None:
         """The uncaught exception, once there is one. `stamp`, where it was just taken, saves a read."""
-        raw = stamp[_FAILURE_AT - _SLOTS_AT :] if stamp is not None else self._read(_FAILURE_AT, _FAILURE_BYTES)
-        if raw.startswith(_NEVER) or (values := checked(_FAILURE, raw)) is None:
+        raw, at = (stamp, _FAILURE_AT - _SLOTS_AT) if stamp else (self._read(_FAILURE_AT, _FAILURE_BYTES), 0)
+        if raw.startswith(_NEVER, at) or (values := checked(_FAILURE, raw, at)) is None:
             return None
         at_ns, kind_len, kind, text_len, text = values
         return Failure(at_ns, printable(kind[:kind_len]), printable(text[:text_len]))
@@ -279,10 +281,11 @@ class BeatReader:
         raw = self._read(_STEPS_AT, STEPS * _STEP_BYTES)
         counts = _STEP_COUNTS.unpack(raw)
         top = counts.index(max(counts))  # the others stand before it, in their order
-        found = [checked(_STEP, raw, (top - back) % STEPS * _STEP_BYTES) for back in range(min(last, STEPS))[::-1]]
-        for values in [each for each in found if each is not None]:
-            step, started_ns, duration_ns, tokens, collectives, squared_lengths, *sections, _count = values
-            yield StepRecord(step, started_ns, duration_ns, tokens, collectives, squared_lengths, tuple(sections))
+        for back in range(min(last, STEPS))[::-1]:
+            at = (top - back) % STEPS * _STEP_BYTES
+            *whole, crc = _STEP_AND_CRC.unpack_from(raw, at)
+            if crc == crc32(raw[at : at + _STEP.size]):
+                yield StepRecord(*whole[:_STEP_FIGURES], tuple(whole[_STEP_FIGURES:-1]))
 
     def marks(self, progress: Progress, last: int = 0) -> list[StepMark]:
         """Collectives that had been begun when a step began, ascending by step. `progress` as just read.
@@ -328,6 +331,11 @@ class BeatReader:
         """When the newest sums of gradients began and ended, oldest first."""
         return beat_sums.read(self._read(beat_sums.AT, beat_sums.BYTES))
 
+    def rare(self) -> bytes:
+        """Differs whenever events, checks or self-checks do: nearly always there is nothing to decode."""
+        results = beat_self_checks.AT + beat_self_checks.BYTES - beat_checks.CHECKS_AT
+        return self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES) + self._read(beat_checks.CHECKS_AT, results)
+
     def events(self, after: int = 0) -> list[RareEvent]:
         """Rare events with a sequence number above `after`, oldest first."""
         raw = self._read(_EVENTS_AT, EVENTS * _EVENT_BYTES)
@@ -365,8 +373,8 @@ class BeatReader:
 
     def _newest_slot(self, raw: bytes) -> tuple[Any, ...] | None:
         """The whole record with the higher sequence number; None where both slots are torn or empty."""
-        sequences = _SEQUENCE.unpack_from(raw)[0], _SEQUENCE.unpack_from(raw, _SLOT_BYTES)[0]
-        newer, older = (0, _SLOT_BYTES) if sequences[0] > sequences[1] else (_SLOT_BYTES, 0)
+        first, second = _SLOT_SEQUENCES.unpack_from(raw)
+        newer, older = (0, _SLOT_BYTES) if first > second else (_SLOT_BYTES, 0)
         return checked(_PROGRESS, raw, newer) or checked(_PROGRESS, raw, older)
 
     def _as_progress(self, values: tuple[Any, ...]) -> Progress:

@@ -13,7 +13,8 @@ from zlib import crc32
 AT, SUMS = 32768, 128
 _SUM = struct.Struct("<QQQ")
 _CRC = struct.Struct("<I")
-_RECORD_BYTES = _SUM.size + _CRC.size
+_RECORD = struct.Struct(f"{_SUM.format}I")
+_RECORD_BYTES = _RECORD.size
 BYTES = SUMS * _RECORD_BYTES
 
 
@@ -27,10 +28,8 @@ def write(page: mmap.mmap, count: int, started_ns: int, ended_ns: int) -> None:
 def read(region: bytes) -> list[tuple[int, int]]:
     """(began, ended) in nanoseconds, oldest first. What is torn, damaged or ends before it begins is left out."""
     found = []
-    for at in range(0, BYTES, _RECORD_BYTES):
-        raw = region[at : at + _SUM.size]
-        if _CRC.unpack_from(region, at + _SUM.size)[0] == crc32(raw):
-            count, started_ns, ended_ns = _SUM.unpack(raw)
-            if started_ns <= ended_ns:
-                found.append((count, started_ns, ended_ns))
+    for place, (count, started_ns, ended_ns, crc) in enumerate(_RECORD.iter_unpack(region)):
+        at = place * _RECORD_BYTES
+        if count and started_ns <= ended_ns and crc == crc32(region[at : at + _SUM.size]):
+            found.append((count, started_ns, ended_ns))
     return [(started_ns, ended_ns) for _, started_ns, ended_ns in sorted(found)]

@@ -5,15 +5,18 @@
               -> any other error     a failed look: counted, said once a message, tried again; what stood stands
               -> does not return     a driver or a dead file system holds the thread: `late_s` grows, nothing waits
 
+A look that says what the one before said, but for measured values, does not wake the loop: `check` takes it in.
 The thread is a daemon, so that one that is held for ever does not keep the agent from its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,11 +48,17 @@ class Look:
     failure: str = ""
     absent: str = ""
 
+    def repeats(self, before: Look | None) -> bool:
+        """Whether nothing but measured values may be new."""
+        if before is None or before.reading is None or self.reading is None:
+            return False
+        return self.reading == dataclasses.replace(before.reading, events=(), samples=self.reading.samples)
+
 
 class Runner:
     """See the module's header. Everything but `_run` and what it calls belongs to the event loop's thread.
 
-    `told` is called there with each reading, and with None once the thread has ended.
+    `told` is called there with each reading, at once where it is news, and with None once the thread has ended.
     """
 
     def __init__(
@@ -64,6 +73,8 @@ class Runner:
         self._loop = loop
         self._told = told
         self._last: Look | None = None
+        self._looks: deque[Look] = deque()
+        """That the loop has not taken in yet."""
         self._standing = NOTHING
         self._said: set[str] = set()
         self._was_late = False
@@ -81,7 +92,8 @@ class Runner:
             log.warning("collector %s cannot be interrupted: %s", self.name, why)
 
     def check(self, now_s: float) -> bool:
-        """True where it has become late, or is not any more."""
+        """Once a second. True where it has become late, or is not any more."""
+        self._take_in()
         late_s = self.late_s(now_s)
         if bool(late_s) == self._was_late:
             return False
@@ -130,6 +142,10 @@ class Runner:
 
     # ------------------------------------------------------------- the event loop hears
 
+    def _take_in(self) -> None:
+        while self._looks:
+            self._ended(self._looks.popleft())
+
     def _ended(self, look: Look) -> None:
         self._last = look
         if look.failure:
@@ -150,12 +166,16 @@ class Runner:
     # ------------------------------------------------------------- the collector's thread
 
     def _run(self) -> None:
+        before = None
         try:
             while not self._stopping.is_set():
                 began_s = self._began_s = time.monotonic()
                 look = self._look(began_s)
                 self._began_s = None
-                self._loop.call_soon_threadsafe(self._ended, look)
+                self._looks.append(look)
+                if not look.repeats(before):
+                    self._loop.call_soon_threadsafe(self._take_in)
+                before = look
                 self._rest(look, began_s)
             if why := self._contained(self.collector.close):
                 log.warning("collector %s cannot be closed: %s", self.name, why)

@@ -120,3 +120,9 @@ def test_a_refusal_while_ranks_live_is_a_line_and_a_slow_retry(node: Node, coord
     wait_until(lambda: "the join token is wrong" in node.errors(agent))
     assert agent.poll() is None
     assert len(node.ranks()) == 1
+
+
+def test_a_node_without_news_is_heard_of_every_second(node: Node, coordinator: Coordinator) -> None:
+    node.agent()
+    first = coordinator.wait(lambda update: update.HasField("hello"))
+    coordinator.wait(lambda update: update.seq >= first.seq + 4)

@@ -16,7 +16,7 @@ class LeavesWhileItTells:
     """A node that is asked to stop while its second message is on its way out."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self.upstream = Upstream(f"127.0.0.1:{coordinator.port}", None, self, refresh_s=0.05)
+        self.upstream = Upstream(f"127.0.0.1:{coordinator.port}", None, self)
         self.leaving: asyncio.Task[None] | None = None
         self.asked = asyncio.Event()
 
@@ -30,7 +30,7 @@ class LeavesWhileItTells:
         pass
 
     def connection_changed(self) -> None:
-        pass
+        self.upstream.dirty()
 
     def must_go_on(self) -> bool:
         return False

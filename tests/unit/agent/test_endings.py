@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ryzen_agent import procfs
 from ryzen_agent.endings import OomCount, events_file, parse_error, parse_oom_kills, read_error_file
 
-EVENTS = "low 0\nhigh 0\nmax 81\noom 2\noom_kill 1\noom_group_kill 0\n"
-VMSTAT = "nr_free_pages 1520\noom_kill 7\nnuma_hit 33\n"
+EVENTS = b"low 0\nhigh 0\nmax 81\noom 2\noom_kill 1\noom_group_kill 0\n"
+VMSTAT = b"nr_free_pages 1520\noom_kill 7\nnuma_hit 33\n"
 
 
 def test_out_of_memory_kills_are_read_from_either_file() -> None:
     assert parse_oom_kills(EVENTS) == 1
     assert parse_oom_kills(VMSTAT) == 7
     with pytest.raises(ValueError):
-        parse_oom_kills("low 0\noom 3\n")
+        parse_oom_kills(b"low 0\noom 3\n")
 
 
 def test_the_count_tells_of_a_kill_since_the_last_look(tmp_path: Path) -> None:
@@ -42,8 +43,8 @@ def test_ranks_that_share_a_file_cost_one_read_a_look_and_each_knows_of_the_kill
     other.write_text("oom_kill 5\n")
     ranks, stranger = [OomCount(shared) for _ in range(8)], OomCount(other)
     read = []
-    take = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path: read.append(path) or take(path))  # type: ignore[func-returns-value]
+    take = procfs.read_file
+    monkeypatch.setattr(procfs, "read_file", lambda path: read.append(path) or take(path))  # type: ignore[func-returns-value]
     OomCount.look_at([*ranks, stranger])
     assert sorted(read) == sorted([shared, other])
     shared.write_text("oom_kill 2\n")

@@ -26,7 +26,12 @@ UNAVAILABLE = 0x4000
 RECOVERY_ACTION = 0x8000
 """Event types of nvml.h; the last two since driver 570 or so, so asked for only where they are supported."""
 
-WAIT_MS = 1000
+WAIT_MS = 5000
+"""Of one look without an event: half of the deadline."""
+
+FAILED_S = 1.0
+"""Before the next try where the driver has refused to wait."""
+
 REGISTER_S = 3.0
 AGAIN_S = 60.0
 """After so long a GPU that could not be registered is tried again."""
@@ -47,7 +52,7 @@ class Registered:
 
 
 class GpuEventsCollector(Collector):
-    """Each `collect` waits up to a second, and returns with the first event and what came with it."""
+    """Each `collect` waits up to `WAIT_MS`, and returns with the first event and what came with it."""
 
     name = "gpu_events"
     interval_s = 0.05
@@ -72,7 +77,7 @@ class GpuEventsCollector(Collector):
         return Reading(events=tuple(events), devices=tuple((each.pci, each.uuid) for each in self._registered.values()))
 
     def interrupt(self) -> None:
-        """The wait itself cannot be woken; it ends within a second."""
+        """The wait itself cannot be woken; nobody waits for its end."""
         self._stopped.set()
 
     def _next(self, wait_ms: int) -> Event | None:
@@ -82,7 +87,7 @@ class GpuEventsCollector(Collector):
             return self._as_event(pynvml.nvmlEventSetWait_v2(self._set, wait_ms))
         except pynvml.NVMLError as error:
             if error.value != pynvml.NVML_ERROR_TIMEOUT:  # a lost GPU may answer at once, again and again
-                self._stopped.wait(wait_ms / 1000)
+                self._stopped.wait(min(wait_ms / 1000, FAILED_S))
             return None
 
     def _as_event(self, data: Any) -> Event | None:

@@ -127,6 +127,31 @@ async def test_a_condition_stands_until_its_collector_does_not_say_it_any_more()
 
 
 @in_loop
+async def test_measured_values_alone_wait_for_the_next_look_of_the_agent() -> None:
+    collector = Scripted()
+
+    def warm(celsius: float, *conditions: Condition) -> Reading:
+        return Reading(conditions, samples=(Sample("hw.temperature", celsius),))
+
+    async with watching(collector) as (watch, _, _):
+        collector.give(warm(40.0))
+        await until(lambda: temperatures(watch) == [40.0])
+        collector.give(warm(41.0))
+        await until(lambda: collector.looks == 3)
+        await asyncio.sleep(0)  # whatever the thread has left for this loop is done by now
+        assert temperatures(watch) == [40.0], "nobody is woken for it"
+        watch.look(time.monotonic())
+        assert temperatures(watch) == [41.0]
+        collector.give(warm(42.0), warm(43.0, LOST))
+        await until(lambda: names(watch) == [("gpu.lost", "GPU-1")])
+        assert temperatures(watch) == [43.0], "news takes along what has waited"
+
+
+def temperatures(watch: HealthWatch) -> list[float]:
+    return [each.value for each in watch.samples() if each.name == "hw.temperature"]
+
+
+@in_loop
 async def test_a_failed_look_is_said_once_and_counted_and_what_stood_stands(caplog: pytest.LogCaptureFixture) -> None:
     collector, other = Scripted("gpu"), Scripted("other")
     async with watching(collector, other) as (watch, _, _):
