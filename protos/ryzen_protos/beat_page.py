@@ -89,7 +89,7 @@ _NEVER = bytes(8)
 """A failure without a time was never written: no need to add up its hundreds of bytes at each look."""
 
 _STEP = struct.Struct("<QQQQQd8fQ")
-_STEP_AND_CRC, _STEP_FIGURES = struct.Struct(f"{_STEP.format}I"), 6
+_STEP_AND_CRC = struct.Struct(f"{_STEP.format}I")
 _STEP_COUNTS = struct.Struct("<" + f"{_STEP.size - _SEQUENCE.size}xQ{_CRC.size}x" * STEPS)
 """Of the whole ring: the newest records are found before any is checked."""
 _EVENT = struct.Struct("<QQQHH")
@@ -283,9 +283,11 @@ class BeatReader:
         top = counts.index(max(counts))  # the others stand before it, in their order
         for back in range(min(last, STEPS))[::-1]:
             at = (top - back) % STEPS * _STEP_BYTES
-            *whole, crc = _STEP_AND_CRC.unpack_from(raw, at)
+            step, started_ns, duration_ns, tokens, collectives, lengths, *sections, _, crc = _STEP_AND_CRC.unpack_from(
+                raw, at
+            )
             if crc == crc32(raw[at : at + _STEP.size]):
-                yield StepRecord(*whole[:_STEP_FIGURES], tuple(whole[_STEP_FIGURES:-1]))
+                yield StepRecord(step, started_ns, duration_ns, tokens, collectives, lengths, tuple(sections))
 
     def marks(self, progress: Progress, last: int = 0) -> list[StepMark]:
         """Collectives that had been begun when a step began, ascending by step. `progress` as just read.
