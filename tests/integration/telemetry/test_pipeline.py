@@ -168,8 +168,8 @@ def test_a_back_end_that_fails_is_said_once_a_signal_with_its_reason(
     for signal, word in (("metrics", "metrics"), ("traces", "(spans|traces)"), ("logs", "logs")):
         begin = rf"telemetry: {signal} cannot be delivered \(Failed to export {word} "
         assert [each for each in said if re.match(begin, each)], said
-    # An earlier test's exporter may still be giving up, and pytest hears loggers that do not propagate: what came before
-    # this pipeline had them is not its own.
+    # An earlier test's exporter may still be giving up, and pytest hears loggers that do not propagate: what came
+    # before this pipeline had them is not its own.
     own = [each for each in caplog.records if each.created >= started_s]
     assert not [each for each in own if each.name.startswith("opentelemetry")]
 
