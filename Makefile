@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := protos agent coordinator trainer lab tests scripts
+# Most tests wait for one process, so two files run at a time, the slow folders first. A trial fills two cores by itself.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/simulation tests/unit
+ONE_BY_ONE := tests/e2e tests/gpu
 
 .PHONY: help setup servers demo test test-all check stubs dashboard bench bench-peers clean
 .DEFAULT_GOAL := help
@@ -34,10 +37,12 @@ check: setup  ## lint, types, layers
 	$(BIN)/lint-imports
 
 test: check servers  ## every check and a representative set of tests
-	$(BIN)/pytest -m 'not long'
+	$(BIN)/pytest -m 'not long' $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m 'not long' $(ONE_BY_ONE)
 
 test-all: check servers  ## the long trials too
-	$(BIN)/pytest
+	$(BIN)/pytest $(SIDE_BY_SIDE)
+	$(BIN)/pytest $(ONE_BY_ONE)
 
 stubs: setup  ## compile the protocol buffers (pinned grpcio-tools, see scripts/stubs.py)
 	$(BIN)/python scripts/stubs.py protos
