@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := protos agent coordinator trainer lab tests scripts
+# Most tests wait for one process, so two files run at a time, the slow folders first. A trial fills two cores by itself.
+# pytest-xdist makes the paths of temporary folders longer, and those of sockets end at 107 bytes: hence a short one, which
+# stays where a test failed.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/simulation tests/unit
+ONE_BY_ONE := tests/e2e tests/gpu
 
 .PHONY: help setup servers demo test test-all check stubs dashboard bench bench-peers clean
 .DEFAULT_GOAL := help
@@ -34,10 +39,12 @@ check: setup  ## lint, types, layers
 	$(BIN)/lint-imports
 
 test: check servers  ## every check and a representative set of tests
-	$(BIN)/pytest -m 'not long'
+	folder=$$(mktemp -d /tmp/rz.XXXXXX) && $(BIN)/pytest -m 'not long' $(SIDE_BY_SIDE) --basetemp=$$folder && { rm -rf $$folder || :; }
+	$(BIN)/pytest -m 'not long' $(ONE_BY_ONE)
 
 test-all: check servers  ## the long trials too
-	$(BIN)/pytest
+	folder=$$(mktemp -d /tmp/rz.XXXXXX) && $(BIN)/pytest $(SIDE_BY_SIDE) --basetemp=$$folder && { rm -rf $$folder || :; }
+	$(BIN)/pytest $(ONE_BY_ONE)
 
 stubs: setup  ## compile the protocol buffers (pinned grpcio-tools, see scripts/stubs.py)
 	$(BIN)/python scripts/stubs.py protos

@@ -78,6 +78,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return digest
 
 
+@pytest.mark.long
 def test_a_flipped_activation_is_found_where_it_is_computed_again_and_leaves_no_trace(
     trial: Trial, expected: str
 ) -> None:

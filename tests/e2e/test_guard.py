@@ -7,7 +7,8 @@ import pytest
 from .trials import STEPS, Trial
 
 
-@pytest.mark.parametrize("kind", ["spike", pytest.param("nan", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["spike", "nan"])
 def test_one_step_is_skipped_by_every_rank_and_training_goes_on(trial: Trial, kind: str) -> None:
     result = trial("--fault", kind, "--at-step", "80", "--no-compare")
     assert result["fault"]["where"] == "backward"

@@ -36,6 +36,7 @@ def test_a_rank_that_skipped_a_sum_is_named_and_its_work_is_taken_back(
     assert_recovered(result, undisturbed)
 
 
+@pytest.mark.long
 def test_a_rank_that_dies_when_another_node_has_ended_ends_the_job_with_a_failure(trial: Trial) -> None:
     result = trial("--fault", "kill@ending")
     assert_blamed(result, "exit")

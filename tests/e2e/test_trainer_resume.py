@@ -111,6 +111,7 @@ def digest(log: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
+@pytest.mark.long
 def test_ranks_killed_at_random_steps_leave_no_trace_in_the_parameters(start: Start, tmp_path: Path) -> None:
     """Four ranks, for the order of additions only shows with more than two."""
     settings = ("training.steps=40", "training.checkpoint.every_steps=6")
@@ -152,7 +153,8 @@ EVERYTHING = (
 )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_with_everything_on_a_training_resumes_exactly_and_its_sections_are_its_steps(
     start: Start, tmp_path: Path, strategy: str
 ) -> None:

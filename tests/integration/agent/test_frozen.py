@@ -78,7 +78,12 @@ def test_a_stuck_data_loader_worker_freezes_its_rank_though_both_poll(node: Node
     probed(coordinator, after, lambda job: job.ranks[0].probe.frozen_s > 12)
 
 
-@pytest.mark.parametrize("work", ["evaluation", "json", "poll", "save", "child"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "work", ["evaluation", "poll", "save", pytest.param("json", marks=LONG), pytest.param("child", marks=LONG)]
+)
 def test_a_rank_that_only_seems_to_hang_is_not_frozen(node: Node, coordinator: Coordinator, work: str) -> None:
     job = hanging(node, coordinator, work)
     seen = never_frozen(coordinator, ask(coordinator, job), rank=0, looks=8)

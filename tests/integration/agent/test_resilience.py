@@ -39,7 +39,7 @@ def test_a_rank_that_died_while_no_agent_ran_is_told_as_dead(node: Node, coordin
     dead = next(each for each in job.ranks if each.rank == 1)
     assert dead.life == Rank.EXITED
     assert not dead.HasField("exit_code")
-    coordinator.desire(desired(job, 2))
+    coordinator.desire(desired(job, 2, go=True))
     joining = coordinator.wait_job(lambda job: job.handler == Phase.JOINING and job.join_id == 2)
     coordinator.desire(with_world(joining, 2))
     coordinator.wait_job(lambda job: len([each for each in job.ranks if each.generation == 2]) == 2)

@@ -72,9 +72,13 @@ def test_the_next_rank_is_the_parked_process_with_all_that_torchrun_says_anew(la
     assert len({tuple(each) for each in seeds}) == 3
 
 
+SELDOM: list[dict[str, Any]] = [{"umask": 0o077}, {"env": {"CUDA_VISIBLE_DEVICES": "1"}}]
+"""Long, for each imports torch three times."""
+
+
 @pytest.mark.parametrize(
     "other",
-    [{"affinity": [0]}, {"umask": 0o077}, {"env": {"CUDA_VISIBLE_DEVICES": "1"}}, {"env": {"MY_OWN": "x"}}],
+    [{"affinity": [0]}, {"env": {"MY_OWN": "x"}}, *(pytest.param(each, marks=pytest.mark.long) for each in SELDOM)],
     ids=str,
 )
 def test_a_parked_process_of_other_surroundings_is_discarded(launcher: Launcher, other: dict[str, Any]) -> None:

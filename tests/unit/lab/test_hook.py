@@ -272,11 +272,17 @@ def test_wrong_gradients_come_once(lab: Lab, order: dict[str, Any]) -> None:
     assert struck.count(True) == (1 if order["do"] == "spike" else len(norms) - 1), "NaN stays in the parameters"
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest after four steps that nothing disturbs; run once, for the import of torch takes seconds."""
+    digest: str = Lab(tmp_path_factory.mktemp("undisturbed")).run(TRAIN + "train(4)\n")[-1]["digest"]
+    return digest
+
+
 @pytest.mark.parametrize(
     ("where", "bit"), [("weight", 0.0), ("weight", 0.999), ("reduced-gradient", 0.9), ("gradient", 0.9)]
 )
-def test_a_bit_flip_changes_the_run_and_says_where(lab: Lab, where: str, bit: float) -> None:
-    undisturbed = lab.run(TRAIN + "train(4)\n")[-1]["digest"]
+def test_a_bit_flip_changes_the_run_and_says_where(lab: Lab, undisturbed: str, where: str, bit: float) -> None:
     said = lab.run(TRAIN + "train(4)\n", {"do": "bitflip", "where": where, "part": 0.3, "at": 0.7, "bit": bit})
     faults = [each["where"] for each in said if each["kind"] == "fault"]
     assert len(faults) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,7 +61,8 @@ class Node:
     def close(self) -> None:
         self.job.close()
         for each in self.processes:
-            each.kill()
+            if each.returncode is None:  # not yet reaped: the group is still its own
+                os.killpg(each.pid, signal.SIGKILL)  # what it has started holds its pipes open
             each.communicate()
         self.loop.close()
 
