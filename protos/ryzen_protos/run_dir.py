@@ -1,122 +1,69 @@
-"""The run directory: the one place on a node that trainer and agent share.
-
-    RYZEN_RUN_DIR                     where it is set
-    /run/ryzen/<uid>                  where /run/ryzen exists (an agent of root makes it, sticky like /tmp)
-    /dev/shm/ryzen-<uid>              else
-
-    agent.sock                        gRPC for the rendezvous handler and the command line
-    nudge.sock                        datagrams from ranks: "look at my page now"; their content is ignored
-    jobs/<run_id>/rank-<local_rank>.beat
-    jobs/<run_id>/rank-<local_rank>.beat.previous
-    jobs/<run_id>/rank-<local_rank>.sock             torch's worker server of the rank
-    jobs/<run_id>/worker-<local_rank>                the forked rank behind a `ryzen-worker`: four numbers
-    jobs/<run_id>/nursery-<torchrun's pid>-<key>.sock   of the process that forks ranks; .lock and .json beside it
-    jobs/<run_id>/evidence/rank-<local_rank>.stack   what faulthandler wrote at STACK_SIGNAL
-    jobs/<run_id>/evidence/rank-<local_rank>.groups  members of the rank's process groups, JSON
-
-Private to its user (mode 0700): grpcio cannot tell who calls on a Unix socket, so the folder is the guard.
+"""The run directory as paths: the one place on a node that trainer and agent share. What lies where in it, and who may
+look into it, is said in `run_names`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import stat
 from pathlib import Path
 
-ENVIRONMENT = "RYZEN_RUN_DIR"
-SYSTEM_RUN_DIR = Path("/run/ryzen")
-SOCKET_PATH_BYTES_MAX = 107
-"""sun_path of sockaddr_un has 108 bytes on Linux, the last one is the terminator (unix(7))."""
+from ryzen_protos import run_names
+from ryzen_protos.run_names import ENVIRONMENT, SOCKET_PATH_BYTES_MAX, RunDirError, check_name
+
+__all__ = ["ENVIRONMENT", "SOCKET_PATH_BYTES_MAX", "RunDirError", "check_name"]
+
+SYSTEM_RUN_DIR = Path(run_names.SYSTEM_RUN_DIR)
 
 STACK_SIGNAL = signal.SIGRTMIN + 11
 """Makes a rank write its main thread's stack. High among the real-time signals: glibc takes the first two, debuggers
 and profilers tend to take the next."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class RunDirError(ValueError):
-    """The run directory cannot be used; the text says why and what to do."""
-
-
-def check_name(kind: str, name: str) -> str:
-    """`name` if it is fit for a run id or a node name, else RunDirError. "." and ".." are not."""
-    if not _NAME.fullmatch(name) or name in {".", ".."}:
-        raise RunDirError(f"{kind} {name!r} is not allowed: use 1 to 64 of A-Z a-z 0-9 . _ -")
-    return name
-
 
 def default_path(uid: int | None = None) -> Path:
     """Where the run directory of a user is; it need not exist yet."""
-    user = os.getuid() if uid is None else uid
-    if uid is None and (given := os.environ.get(ENVIRONMENT)):
-        return Path(given)
-    if SYSTEM_RUN_DIR.is_dir():
-        return SYSTEM_RUN_DIR / str(user)
-    return Path(f"/dev/shm/ryzen-{user}")  # noqa: S108 - private by mode and owner, checked below
+    return Path(run_names.default_path(uid))
 
 
 def make(path: Path) -> Path:
     """Create the run directory, private, or check the one that stands there. Raises RunDirError."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-    except OSError as error:
-        raise RunDirError(f"run directory {path}: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise RunDirError(f"run directory {path} is not a directory")
-    if status.st_uid != os.getuid():
-        raise RunDirError(f"run directory {path} belongs to uid {status.st_uid}, not to you ({os.getuid()})")
-    if status.st_mode & 0o077:
-        raise RunDirError(f"run directory {path} is open to other users: chmod 700 {path}")
-    agent_socket(path)
+    run_names.make(str(path))
     return path
 
 
 def agent_socket(run_dir: Path) -> Path:
-    return _socket(run_dir / "agent.sock")
+    return Path(run_names.agent_socket(str(run_dir)))
 
 
 def nudge_socket(run_dir: Path) -> Path:
-    return _socket(run_dir / "nudge.sock")
+    return Path(run_names.nudge_socket(str(run_dir)))
 
 
 def job_dir(run_dir: Path, run_id: str) -> Path:
-    return run_dir / "jobs" / check_name("run id", run_id)
+    return Path(run_names.job_dir(str(run_dir), run_id))
 
 
 def beat_page(run_dir: Path, run_id: str, local_rank: int) -> Path:
-    return job_dir(run_dir, run_id) / f"rank-{local_rank}.beat"
+    return Path(run_names.beat_page(str(run_dir), run_id, local_rank))
 
 
 def worker_socket(run_dir: Path, run_id: str, local_rank: int) -> Path:
     """Raises RunDirError where its path is too long for a socket."""
-    return _socket(job_dir(run_dir, run_id) / f"rank-{local_rank}.sock")
+    return Path(run_names.worker_socket(str(run_dir), run_id, local_rank))
 
 
 def stack_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
-    return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.stack"
+    return Path(run_names.stack_file(str(run_dir), run_id, local_rank))
 
 
 def groups_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
-    return job_dir(run_dir, run_id) / "evidence" / f"rank-{local_rank}.groups"
+    return Path(run_names.groups_file(str(run_dir), run_id, local_rank))
 
 
 def nursery_socket(run_dir: Path, run_id: str, torchrun_pid: int, key: str) -> Path:
     """Raises RunDirError where its path is too long for a socket."""
-    return _socket(job_dir(run_dir, run_id) / f"nursery-{torchrun_pid}-{key}.sock")
+    return Path(run_names.nursery_socket(str(run_dir), run_id, torchrun_pid, key))
 
 
 def worker_file(run_dir: Path, run_id: str, local_rank: int) -> Path:
     """Pid and start ticks of torchrun's child, then of the forked process that is the rank; gone with the rank."""
-    return job_dir(run_dir, run_id) / f"worker-{local_rank}"
-
-
-def _socket(path: Path) -> Path:
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise RunDirError(
-            f"socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes: set {ENVIRONMENT} to a shorter folder"
-        )
-    return path
+    return Path(run_names.worker_file(str(run_dir), run_id, local_rank))

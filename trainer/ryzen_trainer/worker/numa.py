@@ -23,7 +23,7 @@ _WORD_BITS = 64
 def policy() -> str:
     """MODE or MODE:NODES of this process; "default" on a kernel without NUMA."""
     try:
-        with open("/proc/self/numa_maps") as file:  # noqa: PTH123 - no Path needed
+        with open("/proc/self/numa_maps") as file:
             words = file.readline().split()
     except OSError:
         return DEFAULT

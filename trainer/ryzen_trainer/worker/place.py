@@ -13,16 +13,13 @@ ends; whatever file it has left is then anybody's to replace.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import _socket
 import os
-import socket
 import sys
 import time
 import zlib
-from pathlib import Path
 
-from ryzen_protos import run_dir
+from ryzen_protos import run_names
 from ryzen_trainer.worker.errors import Cold
 
 PRELOAD = "RYZEN_PRELOAD"
@@ -31,6 +28,9 @@ a process, or connect to anything at their import; a nursery where one does star
 
 COLD = "RYZEN_COLD"
 """Anything but "" or "0": every rank is a fresh interpreter."""
+
+WARM, FORK, CONTEXT = "RYZEN_WARM", "fork", "context"
+"""What is warm, and the words for it; see standby.py."""
 
 READ_AT_LOAD = (
     "PYTHON", "LC_", "LANG", "TZ", "LD_", "GLIBC_", "MALLOC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_",
@@ -66,24 +66,25 @@ class Place:
             raise Cold("torchrun has not started this process")
         self.key = _key(torchrun_pid, torchrun_ticks, first_path)
         try:
-            folder = run_dir.default_path()
-            if run_dir.ENVIRONMENT not in os.environ:  # a place that other users know too
-                run_dir.make(folder)
-            self.socket = run_dir.nursery_socket(folder, run_id, torchrun_pid, f"{zlib.crc32(self.key):08x}")
-            self.worker = run_dir.worker_file(folder, run_id, int(local_rank))
-            self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = run_names.default_path()
+            if run_names.ENVIRONMENT not in os.environ:  # a place that other users know too
+                run_names.make(folder)
+            self.folder = run_names.job_dir(folder, run_id)
+            self.socket = run_names.nursery_socket(folder, run_id, torchrun_pid, f"{zlib.crc32(self.key):08x}")
+            self.worker = run_names.worker_file(folder, run_id, int(local_rank))
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
         except ValueError as error:  # RunDirError is one
             raise Cold(str(error)) from None
         except OSError as error:
             raise Cold(f"{error.filename}: {error.strerror}") from None
-        self.lock = self.socket.with_suffix(".lock")
-        self.status = self.socket.with_suffix(".json")
+        self.lock = _with_suffix(self.socket, ".lock")
+        self.status = _with_suffix(self.socket, ".json")
 
-    def connect(self) -> socket.socket | None:
+    def connect(self) -> _socket.socket | None:
         """None where nobody listens. Raises Cold where it is somebody else."""
-        channel = socket.socket(socket.AF_UNIX)
+        channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            channel.connect(os.fspath(self.socket))
+            channel.connect(self.socket)
             owner = peer(channel)[1]
         except (FileNotFoundError, ConnectionError):
             channel.close()
@@ -97,13 +98,16 @@ class Place:
         """The lock's descriptor, None where somebody has it."""
         return _locked(self.lock)
 
-    def listen(self) -> socket.socket:
+    def listen(self) -> _socket.socket:
         """A fresh socket at the place; call with the lock."""
         self.sweep()
-        self.socket.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.fspath(self.socket))
-        self.socket.chmod(0o600)
+        try:
+            os.unlink(self.socket)
+        except FileNotFoundError:
+            pass
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        listener.bind(self.socket)
+        os.chmod(self.socket, 0o600)
         listener.listen(_BACKLOG)
         return listener
 
@@ -119,18 +123,22 @@ class Place:
 
     def sweep(self) -> None:
         """Remove what was left where nobody was there to do so: nursery and stubs were killed together."""
-        for path in self.socket.parent.glob("nursery-*.lock"):
-            if path != self.lock and (lock := _locked(path)) is not None:
-                remove(path.with_suffix(".sock"), path.with_suffix(".json"), path)
+        there = os.listdir(self.folder)
+        for path in (f"{self.folder}/{name}" for name in there if name.startswith("nursery-")):
+            if path.endswith(".lock") and path != self.lock and (lock := _locked(path)) is not None:
+                remove(_with_suffix(path, ".sock"), _with_suffix(path, ".json"), path)
                 os.close(lock)
-        for path in self.socket.parent.glob("worker-*"):
-            with contextlib.suppress(OSError, ValueError):
-                _, _, pid, ticks = map(int, path.read_bytes().split())
+        for path in (f"{self.folder}/{name}" for name in there if name.startswith("worker-")):
+            try:
+                with open(path, "rb") as file:
+                    _, _, pid, ticks = map(int, file.read().split())
                 if not _is_there(pid, ticks):
                     remove(path)
+            except (OSError, ValueError):
+                pass
 
 
-def reached_or_locked(place: Place) -> tuple[socket.socket | None, int]:
+def reached_or_locked(place: Place) -> tuple[_socket.socket | None, int]:
     """A connection to the nursery; or no connection, and the lock: then found one."""
     deadline = time.monotonic() + FOUND_S_MAX
     while True:
@@ -145,11 +153,13 @@ def reached_or_locked(place: Place) -> tuple[socket.socket | None, int]:
         time.sleep(_POLL_S)
 
 
-def _locked(path: Path) -> int | None:
+def _locked(path: str) -> int | None:
+    import fcntl  # late: a stub that reaches a nursery locks nothing
+
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:  # nobody has removed it meanwhile
+        if os.fstat(descriptor).st_ino == os.stat(path).st_ino:  # nobody has removed it meanwhile
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -166,9 +176,9 @@ def _is_there(pid: int, ticks: int) -> bool:
     return int(fields[19]) == ticks and fields[0] not in b"ZX"
 
 
-def peer(channel: socket.socket) -> tuple[int, int]:
+def peer(channel: _socket.socket) -> tuple[int, int]:
     """Pid and uid of the process at the other end."""
-    found = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    found = channel.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
 
 
@@ -184,14 +194,20 @@ def state(pid: int) -> bytes:
 
 def _stat(pid: int) -> list[bytes]:
     """/proc/PID/stat from its third field, the state, on."""
-    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - no Path needed
+    with open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()
 
 
-def remove(*paths: Path) -> None:
+def remove(*paths: str | os.PathLike[str]) -> None:
     for each in paths:
-        with contextlib.suppress(OSError):
-            each.unlink()
+        try:
+            os.unlink(each)
+        except OSError:
+            pass
+
+
+def _with_suffix(path: str, suffix: str) -> str:
+    return os.path.splitext(path)[0] + suffix
 
 
 def _key(torchrun_pid: int, torchrun_ticks: int, first_path: str) -> bytes:
@@ -199,4 +215,4 @@ def _key(torchrun_pid: int, torchrun_ticks: int, first_path: str) -> bytes:
     read = [f"{name}={given[name]}" for name in sorted(given) if name.startswith(READ_AT_LOAD)]
     kept = [each for each in read if not each.startswith(READ_LATER)]
     who = [str(torchrun_pid), str(torchrun_ticks), str(os.getuid()), sys.executable, sys.version]
-    return os.fsencode("\0".join([*who, os.getcwd(), first_path, *kept]))  # noqa: PTH109
+    return os.fsencode("\0".join([*who, os.getcwd(), first_path, *kept]))

@@ -20,17 +20,11 @@ import os
 import socket
 import sys
 import time
+from typing import Any
 
 from ryzen_trainer.worker import surroundings, wire
-from ryzen_trainer.worker.errors import Cold
+from ryzen_trainer.worker.place import CONTEXT, WARM
 from ryzen_trainer.worker.wire import Fields
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # the stub imports this file too, and has no time for the module
-    from typing import Any
-
-WARM = "RYZEN_WARM"
-FORK, CONTEXT = "fork", "context"
 
 PARK_AFTER_S = 3.0
 """After the rank's start. Too low: the parked process takes time from the rank's own start, and for nothing if that
@@ -50,12 +44,6 @@ _SAID_ANEW = {b"rank", b"mode", b"argument", b"streams"}
 
 def is_wanted(request: Fields) -> bool:
     return surroundings.environment(request).get(WARM.encode()) == CONTEXT.encode()
-
-
-def check(value: str) -> None:
-    """Raises Cold for a word that is not known."""
-    if value not in {"", FORK, CONTEXT}:
-        raise Cold(f"{WARM} is {value!r}: {FORK} or {CONTEXT} is expected")
 
 
 def fits(parked: Fields, request: Fields) -> bool:

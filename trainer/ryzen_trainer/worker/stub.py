@@ -8,23 +8,30 @@ that says why.
 `ryzen-worker --found SCRIPT ...` is no rank: it founds the nursery that such a stub would ask for, waits until that has
 imported, and ends (founding.py).
 
-Every import here is paid for at each start of a rank: no torch, no dataclasses, no asyncio.
+Every import here is paid for at each start of a rank, by all ranks of a node at once while everybody waits for them.
+Python itself starts in 14 ms of CPU; pathlib, re, contextlib, enum and what they bring would double that. So paths are
+strings, and the C modules below `socket` and `signal` are used as they are: CPython has both under these names in all
+its versions, with the same functions and plain numbers in place of enums. What only some starts need is imported
+there ("late"). test_worker_imports.py holds this module and all that it imports to it.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _socket
 import os
 import resource
 import select
-import signal
-import socket
 import sys
-from pathlib import Path
 
-from ryzen_trainer.worker import standby, surroundings, wire
+from ryzen_trainer.worker import surroundings, wire
 from ryzen_trainer.worker.errors import Cold, WireError
-from ryzen_trainer.worker.place import COLD, RANKS_OWN, Place, reached_or_locked, start_ticks
+from ryzen_trainer.worker.place import COLD, CONTEXT, FORK, RANKS_OWN, WARM, Place, reached_or_locked, start_ticks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal
 
 USAGE_EXIT_CODE = 2
 ANSWER_S_MAX = 300.0
@@ -33,7 +40,7 @@ ANSWER_S_MAX = 300.0
 ATTEMPTS = 4
 """A nursery may end, or find its modules out of date, while this asks."""
 
-_HERE = Path(__file__).parent
+_HERE = os.path.dirname(__file__)
 _TO_THE_GROUP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 """What torchrun sends to a rank's process group, and what a terminal would: its data loader workers get it too."""
 
@@ -67,7 +74,8 @@ class Stub:
     def __init__(self, mode: bytes, words: list[str], founds: bool = False) -> None:
         if os.environ.get(COLD, "0") not in {"", "0"}:
             raise Cold(f"{COLD} is set")
-        standby.check(os.environ.get(standby.WARM, ""))
+        if (warm := os.environ.get(WARM, "")) not in {"", FORK, CONTEXT}:
+            raise Cold(f"{WARM} is {warm!r}: {FORK} or {CONTEXT} is expected")
         self._descriptors, streams = surroundings.standard_descriptors()
         self._torchrun = os.getppid()
         try:
@@ -87,7 +95,7 @@ class Stub:
             except OSError as error:
                 raise Cold(f"the working directory: {error.strerror}") from None
             self._request.append((b"streams", streams))
-        self._channel: socket.socket | None = None
+        self._channel: _socket.socket | None = None
         self._rank = 0
         self._nursery = 0  # where this stub has founded it
 
@@ -95,7 +103,7 @@ class Stub:
 
     def start(self) -> None:
         """Until a rank runs, or the nursery is there. Raises Cold."""
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         reason = ""
         for _ in range(ATTEMPTS):
@@ -117,7 +125,7 @@ class Stub:
                 raise Cold(str(error)) from None
         raise Cold(f"no nursery stays at {self._place.socket}: {reason}")
 
-    def _is_answered(self, channel: socket.socket) -> bool:
+    def _is_answered(self, channel: _socket.socket) -> bool:
         """False where another nursery must be asked."""
         poll = select.poll()
         for each in (channel.fileno(), self._torchrun_fd):
@@ -149,7 +157,7 @@ class Stub:
             kept = (listener.fileno(), lock, self._torchrun_fd)
             for each in kept:
                 os.set_inheritable(each, True)
-            words = [sys.executable, "-u", str(_HERE / "nursery.py"), str(os.getpid()), *map(str, kept)]
+            words = [sys.executable, "-u", f"{_HERE}/nursery.py", str(os.getpid()), *map(str, kept)]
             self._nursery = os.posix_spawn(
                 sys.executable, words, _nursery_environment(), setsid=True, setsigmask=(),
                 setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
@@ -178,13 +186,13 @@ class Stub:
         assert channel is not None  # noqa: S101 - `start` has set it
         woken = _catch_signals()
         poll = select.poll()
-        for each in (channel.fileno(), self._torchrun_fd, woken.fileno()):
+        for each in (channel.fileno(), self._torchrun_fd, woken):
             poll.register(each, select.POLLIN)
         channel.settimeout(5.0)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
-            if woken.fileno() in ready:
-                self._pass_on(woken.recv(64))
+            if woken in ready:
+                self._pass_on(os.read(woken, 64))
             if channel.fileno() in ready:
                 self._end(channel)
             if self._torchrun_fd in ready:
@@ -193,17 +201,21 @@ class Stub:
 
     def _pass_on(self, numbers: bytes) -> None:
         for number in numbers:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            try:
                 if number in _TO_THE_GROUP:
                     os.killpg(self._rank, number)
                 else:
                     os.kill(self._rank, number)
+            except (ProcessLookupError, PermissionError):
+                pass
 
-    def _end(self, channel: socket.socket) -> None:
+    def _end(self, channel: _socket.socket) -> None:
         status: int | None = None
-        with contextlib.suppress(OSError, WireError, ValueError):
+        try:
             answer, _ = wire.receive(channel)
             status = int(wire.only(answer, b"ended")) if answer else None
+        except (OSError, ValueError):  # WireError is one
+            pass
         if status is None:
             self._kill_group()
             self._place.clean_up()
@@ -212,8 +224,10 @@ class Stub:
         end_like(status)
 
     def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             os.killpg(self._rank, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
 
 
 def end_like(status: int) -> None:
@@ -229,12 +243,10 @@ def end_like(status: int) -> None:
     os._exit(128 + number)
 
 
-def _catch_signals() -> socket.socket:
-    """Readable when a signal has come; its bytes are the numbers."""
-    woken, wake = socket.socketpair()
-    woken.setblocking(False)
-    wake.setblocking(False)
-    signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+def _catch_signals() -> int:
+    """A descriptor, readable when a signal has come; its bytes are the numbers."""
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for each in signal.valid_signals() - _KEPT:
         signal.signal(each, _noted)  # one that was ignored, too (nohup): the rank may have a handler of its own
     return woken
@@ -249,7 +261,7 @@ def _nursery_environment() -> dict[str, str]:
     # OpenBLAS starts its threads when it is loaded, and a process with threads cannot be forked; see newborn.py.
     environment["OPENBLAS_NUM_THREADS"] = "1"
     former = environment.get("PYTHONPATH")
-    shadow = str(_HERE / "shadow")
+    shadow = f"{_HERE}/shadow"
     environment["PYTHONPATH"] = os.pathsep.join([shadow, former]) if former else shadow
     return environment
 
@@ -260,8 +272,8 @@ def _first_path(mode: bytes, target: str) -> str:
         return ""
     try:
         if mode == surroundings.MODULE:
-            return os.getcwd()  # noqa: PTH109
-        return os.path.dirname(os.path.realpath(target))  # noqa: PTH120
+            return os.getcwd()
+        return os.path.dirname(os.path.realpath(target))
     except OSError as error:
         raise Cold(f"the working directory: {error.strerror}") from None
 
@@ -281,6 +293,8 @@ def _parsed(words: list[str]) -> tuple[bytes, list[str]]:
 
 def _say(line: str) -> None:
     """One line to the user. A closed stderr is no reason not to train."""
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         sys.stderr.write(f"ryzen-worker: {line}\n")
         sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass

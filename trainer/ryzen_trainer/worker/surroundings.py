@@ -7,14 +7,18 @@ to 2 travel beside it. What a process cannot put on (control groups, namespaces,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import signal
 import sys
 
 from ryzen_trainer.worker import numa, wire
 from ryzen_trainer.worker.wire import Fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:  # what `signal` wraps in enums, which take longer to import than all of this; see stub.py
+    import _signal as signal
 
 SCRIPT, MODULE = b"script", b"module"
 
@@ -33,7 +37,7 @@ def read(mode: bytes, arguments: list[str]) -> Fields:
     fields += [(b"argument", os.fsencode(each)) for each in arguments]
     fields += [(b"environment", name + b"=" + value) for name, value in os.environb.items()]
     fields += [
-        (b"cwd", os.fsencode(os.getcwd())),  # noqa: PTH109 - no Path needed
+        (b"cwd", os.fsencode(os.getcwd())),
         (b"umask", b"%d" % _umask()),
         (b"nice", b"%d" % os.getpriority(os.PRIO_PROCESS, 0)),
         (b"scheduler", _numbers([os.sched_getscheduler(0), os.sched_getparam(0).sched_priority])),
@@ -54,9 +58,11 @@ def fixed() -> list[bytes]:
     status = (line.partition(b":") for line in _read("/proc/self/status").splitlines())
     found = [b"cgroup=" + _read("/proc/self/cgroup")]
     found += [name + b"=" + value.strip() for name, _, value in status if name in _RIGHTS]
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir("/proc/self/ns")):  # noqa: PTH208
-            found.append(os.fsencode(f"{name} namespace={os.readlink(f'/proc/self/ns/{name}')}"))  # noqa: PTH115
+    try:
+        for name in sorted(os.listdir("/proc/self/ns")):
+            found.append(os.fsencode(f"{name} namespace={os.readlink(f'/proc/self/ns/{name}')}"))
+    except OSError:
+        pass
     return found
 
 
@@ -94,8 +100,10 @@ def put_on(fields: Fields) -> None:
         if resource.getrlimit(number) != (soft, hard):
             resource.setrlimit(number, (soft, hard))
     _put_on_scheduling(fields)
-    with contextlib.suppress(OSError):  # to lower it takes a right that a rank need not have
+    try:
         _write(_OOM, wire.only(fields, b"oom"))
+    except OSError:
+        pass  # to lower it takes a right that a rank need not have
     _write(_CORE, wire.only(fields, b"core"))
     os.chdir(os.fsdecode(wire.only(fields, b"cwd")))
     _put_on_signals(fields)
@@ -146,7 +154,7 @@ def _limits() -> list[int]:
 
 def _ignored() -> set[int]:
     every = signal.valid_signals() - _PYTHONS_OWN
-    return {int(each) for each in every if signal.getsignal(each) is signal.SIG_IGN}
+    return {each for each in every if signal.getsignal(each) == signal.SIG_IGN}
 
 
 def _umask() -> int:
@@ -158,7 +166,7 @@ def _umask() -> int:
 def _read(path: str) -> bytes:
     """Empty where the kernel has no such file."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - no Path needed
+        with open(path, "rb") as file:
             return file.read().strip()
     except OSError:
         return b""
@@ -166,7 +174,7 @@ def _read(path: str) -> bytes:
 
 def _write(path: str, value: bytes) -> None:
     if value and value != _read(path):
-        with open(path, "wb") as file:  # noqa: PTH123
+        with open(path, "wb") as file:
             file.write(b"0x" + value if path == _CORE else value)
 
 
