@@ -20,6 +20,8 @@ setup: $(VENV)/.installed  ## a virtual environment with everything
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Ryzen needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
+	@# What an older pip writes into .venv/bin imports `re`, two thirds of what `ryzen-worker` then costs beside Python.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -40,7 +40,7 @@ class OptionsError(ValueError):
 
 
 def environment(settings: AgentSettings) -> dict[str, str]:
-    """What the worker reads of these (ryzen_trainer/worker/place.py and standby.py)."""
+    """What the worker reads of these (ryzen_trainer/worker/place.py)."""
     return {"RYZEN_PRELOAD": ",".join(settings.preload), "RYZEN_WARM": settings.warm}
 
 
@@ -110,9 +110,11 @@ def _worker_of(command: list[str], at: int) -> str | None:
 
 
 def _head(program: Path) -> list[bytes]:
-    """Its first two lines: the interpreter, also where pip writes a long path as a shell's `exec`."""
+    """Its first line, the interpreter; two where pip writes a long path as a shell's `exec`. Other second lines are
+    those of the program that has installed it, and of no meaning."""
     try:
         with program.open("rb") as file:
-            return [*file.read(_HEAD_BYTES).split(b"\n", 2)[:2], b"", b""][:2]
+            lines = file.read(_HEAD_BYTES).split(b"\n", 2)
     except OSError:
-        return [b"", b""]
+        return [b""]
+    return lines[:2] if lines[0] == b"#!/bin/sh" else lines[:1]

@@ -71,6 +71,19 @@ def test_the_worker_of_another_interpreter_is_not_taken(venv: Path) -> None:
     assert warmed(command) == command
 
 
+def test_the_same_interpreter_is_known_whichever_pip_has_written_the_programs(venv: Path) -> None:
+    (venv / "ryzen-worker").write_text(f"#!{venv}/python\nimport sys\n")
+    command = [f"{venv}/torchrun", "train.py"]
+    assert warmed(command) == [command[0], "--no-python", f"{venv}/ryzen-worker", "train.py"]
+
+
+def test_a_long_path_in_a_shells_words_is_compared_too(venv: Path) -> None:
+    command = [f"{venv}/torchrun", "train.py"]
+    for name, path in (("torchrun", "/long/python"), ("ryzen-worker", "/other/python")):
+        (venv / name).write_text(f"#!/bin/sh\n'''exec' {path} \"$0\" \"$@\"\n")
+    assert warmed(command) == command
+
+
 def test_without_a_worker_nothing_changes(venv: Path) -> None:
     (venv / "ryzen-worker").unlink()
     command = [f"{venv}/torchrun", "train.py"]

@@ -12,5 +12,5 @@
     place.py         where a nursery is reached, and that there is one of it
     wire.py          messages between stub and nursery
 
-Nothing on the stub's way imports more than a few milliseconds' worth.
+What is on the stub's way imports next to nothing: stub.py says why and how.
 """

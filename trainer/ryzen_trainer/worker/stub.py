@@ -12,7 +12,7 @@ Every import here is paid for at each start of a rank, by all ranks of a node at
 Python itself starts in 14 ms of CPU; pathlib, re, contextlib, enum and what they bring would double that. So paths are
 strings, and the C modules below `socket` and `signal` are used as they are: CPython has both under these names in all
 its versions, with the same functions and plain numbers in place of enums. What only some starts need is imported
-there ("late"). test_worker_imports.py holds this module and all that it imports to it.
+there ("late"). Nor is anything of the kind needed later: the same process then waits for as long as the rank lives.
 """
 
 from __future__ import annotations
