@@ -31,8 +31,10 @@ FAREWELL_S = 3.0
 COLD = "--cold"
 """The supervisor's only option: torchrun starts ranks as it always does (see warm.py)."""
 
-ADDED = {"--rdzv-backend": "ryzen", "--max-restarts": "1000", "--monitor-interval": "0.1"}
-"""Flags that torchrun gets where the user left them out."""
+ADDED = {"--rdzv-backend": "ryzen", "--max-restarts": "1000", "--monitor-interval": "0.05"}
+"""Flags that torchrun gets where the user left them out. Between two of its looks torchrun learns of a new generation,
+and its ranks are not killed before: a restart waits for half of the interval on one node and nearly all of it on many.
+A look costs torchrun 0.2 ms."""
 
 
 class UsageError(ValueError):

@@ -173,7 +173,7 @@ class Cluster:
         command += [f"--nnodes={layout.min_nodes or layout.nodes}:{layout.nodes}"]
         command += [f"--nproc-per-node={layout.ranks_per_node}", "--max-restarts=1000"]
         if launcher is None:
-            command += ["--monitor-interval=0.1", f"--rdzv-backend={layout.rdzv}", f"--rdzv-id={RUN_ID}"]
+            command += ["--monitor-interval=0.05", f"--rdzv-backend={layout.rdzv}", f"--rdzv-id={RUN_ID}"]
         else:
             command += [*launcher.rendezvous, *launcher.options, *launcher.wrapper]
         path = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -34,7 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ryzen_trainer import attach
 from ryzen_trainer.examples.gpt import training as instrumented
 from ryzen_trainer.examples.gpt.config import Config, load
-from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, StandardLibrary, Windows, make_loader
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 
 WARM_UP = 20
@@ -61,7 +61,7 @@ class Plain:
         )
         share = instrumented.learning_rate_share(training)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, share)
-        windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
+        windows = Windows(StandardLibrary(), config.model.sequence_length, training.seed)
         self.batches = iter(make_loader(windows, GlobalBatches(self.division, dist.get_rank())))
 
     def __call__(self) -> float:

@@ -43,7 +43,7 @@ def test_one_command_runs_both_and_ends_with_torchruns_exit_code(
     supervisor = supervise(node, torchrun, "--nnodes=1:2")
     job = coordinator.wait_job(lambda job: job.handler == Phase.JOINING)
     assert (node.folder / "arguments").read_text().split() == [
-        "--rdzv-backend=ryzen", "--max-restarts=1000", "--monitor-interval=0.1", "--nnodes=1:2", "train.py",
+        "--rdzv-backend=ryzen", "--max-restarts=1000", "--monitor-interval=0.05", "--nnodes=1:2", "train.py",
     ]  # fmt: skip
     coordinator.desire(with_world(job, 1))
     coordinator.wait_job(lambda job: any(each.attached for each in job.ranks))

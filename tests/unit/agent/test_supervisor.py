@@ -9,7 +9,7 @@ from ryzen_agent.supervisor import UsageError, split, with_missing_flags
 
 def test_what_the_user_left_out_is_added_after_torchrun() -> None:
     assert with_missing_flags(["torchrun", "--nnodes=2", "train.py", "--max-restarts=1"])[:4] == [
-        "torchrun", "--rdzv-backend=ryzen", "--monitor-interval=0.1", "--nnodes=2",
+        "torchrun", "--rdzv-backend=ryzen", "--monitor-interval=0.05", "--nnodes=2",
     ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_what_the_user_gave_stands(flag: list[str]) -> None:
 )
 def test_torchrun_is_found_however_it_is_called(command: list[str]) -> None:
     assert with_missing_flags(command) == [
-        *command[:-1], "--rdzv-backend=ryzen", "--max-restarts=1000", "--monitor-interval=0.1", "train.py",
+        *command[:-1], "--rdzv-backend=ryzen", "--max-restarts=1000", "--monitor-interval=0.05", "train.py",
     ]  # fmt: skip
 
 

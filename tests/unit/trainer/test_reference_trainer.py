@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ryzen_trainer.errors import BatchError
 from ryzen_trainer.examples.gpt.config import Checkpoint, Model, Training
-from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, StandardLibrary, Windows, make_loader
 from ryzen_trainer.examples.gpt.model import VOCABULARY, Gpt, next_byte_loss
 from ryzen_trainer.examples.gpt.training import learning_rate_share, parameter_digest
 from ryzen_trainer.settling import settle
@@ -84,9 +85,21 @@ def test_a_loader_draws_nothing_from_the_global_generator() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
+def whole_library() -> bytes:
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+
+
+def test_any_part_of_the_standard_library_is_what_stands_there_when_its_files_are_put_in_a_row() -> None:
+    text, library = whole_library(), StandardLibrary()
+    assert len(library) == len(text) > 1_000_000
+    for start in (0, 1, *range(12_345, len(text) - 100_000, 99_991), len(text) - 100_000):
+        assert library[start : start + 100_000] == text[start : start + 100_000]
+        assert library[start : start + 1] == text[start : start + 1]
+
+
 def test_windows_are_text_and_the_bytes_that_follow() -> None:
-    text = standard_library_bytes()
-    assert len(text) > 1_000_000
+    text = whole_library()
     windows = Windows(text, 16, seed=1)
     inputs, targets = windows[5]
     assert torch.equal(inputs[1:], targets[:-1])

@@ -35,7 +35,7 @@ from ryzen_trainer.corruption.digest import digest_on_device
 from ryzen_trainer.corruption.own_record import OwnRecord
 from ryzen_trainer.run import Run
 
-EVERY = 40
+EVERY = 80
 """Calls of segments of which one is compared. docs/corruption.md has the cost that this follows from."""
 
 

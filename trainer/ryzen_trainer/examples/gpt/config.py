@@ -59,7 +59,7 @@ class Training(_Group):
     replica_check_every: int = Field(default=20, ge=0, description="Steps between two checks; 0: never.")
     known_answer_every: int = Field(default=100, ge=0, description="Steps between two fixed computations; 0: never.")
     recompute_check_every: int = Field(
-        default=40, ge=0, description="Of so many recomputed blocks one is compared with its first output; 0: none."
+        default=80, ge=0, description="Of so many recomputed blocks one is compared with its first output; 0: none."
     )
     replay_every: int = Field(default=500, ge=0, description="Steps between two that are computed twice; 0: never.")
     seed: int = Field(default=0, ge=0, lt=1 << 63)

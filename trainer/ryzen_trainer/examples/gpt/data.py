@@ -7,11 +7,14 @@ depend on the number of ranks, and the position in the data is one number, the s
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,22 +26,51 @@ from ryzen_trainer.errors import BatchError
 _MULTIPLIER, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
-def standard_library_bytes() -> bytes:
-    """The top-level modules of the standard library in the order of their names, some megabytes."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+class Text(Protocol):
+    """`bytes` is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+class StandardLibrary:
+    """The top-level modules of the standard library in the order of their names, some megabytes in a row. A file is
+    read when something of it is asked for: after a fault no rank waits for the whole text."""
+
+    def __init__(self) -> None:
+        with os.scandir(sysconfig.get_paths()["stdlib"]) as entries:
+            found = sorted((each.name, each.path, each.stat().st_size) for each in entries if _is_module(each))
+        self._paths = [path for _, path, _ in found]
+        self._ends = list(accumulate(size for _, _, size in found))
+        self._read: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, place: slice) -> bytes:
+        """Bytes `place.start` to `place.stop`, both given and within the text."""
+        at, pieces = place.start, []
+        while at < place.stop:
+            file = bisect_right(self._ends, at)
+            begin = self._ends[file - 1] if file else 0
+            if file not in self._read:
+                self._read[file] = Path(self._paths[file]).read_bytes()
+            pieces.append(self._read[file][at - begin : place.stop - begin])
+            at = self._ends[file]
+        return b"".join(pieces)
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
     """Windows of `length` bytes and the bytes that follow each."""
 
-    def __init__(self, text: bytes, length: int, seed: int) -> None:
-        self.text = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        self.length, self.seed = length, seed
+    def __init__(self, text: Text, length: int, seed: int) -> None:
+        self.text, self.length, self.seed = text, length, seed
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         start = _mixed(self.seed, number) % (len(self.text) - self.length)
-        window = self.text[start : start + self.length + 1].long()
+        raw = bytearray(self.text[start : start + self.length + 1])
+        window = torch.frombuffer(raw, dtype=torch.uint8).long()
         return window[:-1], window[1:]
 
 
@@ -90,6 +122,10 @@ def make_loader(windows: Windows, batches: GlobalBatches) -> StatefulDataLoader:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'set_vital' is deprecated")  # torchdata 0.11 on torch 2.13
         return StatefulDataLoader(windows, batch_sampler=batches, generator=torch.Generator().manual_seed(0))
+
+
+def _is_module(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(".py") and entry.is_file()
 
 
 def _mixed(seed: int, number: int) -> int:

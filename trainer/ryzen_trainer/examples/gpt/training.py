@@ -30,7 +30,7 @@ from ryzen_trainer.checkpoint import Checkpointer
 from ryzen_trainer.errors import CheckpointError
 from ryzen_trainer.examples.gpt.checks import Checks
 from ryzen_trainer.examples.gpt.config import Config, Training
-from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, Windows, make_loader, standard_library_bytes
+from ryzen_trainer.examples.gpt.data import Division, GlobalBatches, StandardLibrary, Windows, make_loader
 from ryzen_trainer.examples.gpt.evaluation import Evaluation
 from ryzen_trainer.examples.gpt.model import Gpt, next_byte_loss
 from ryzen_trainer.guard import GradientGuard
@@ -111,7 +111,7 @@ def prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divisi
         model.parameters(), training.learning_rate, training.betas, weight_decay=training.weight_decay
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_share(training))
-    windows = Windows(standard_library_bytes(), config.model.sequence_length, training.seed)
+    windows = Windows(StandardLibrary(), config.model.sequence_length, training.seed)
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
     checks = Checks.of(config, run, device, plain, model)
