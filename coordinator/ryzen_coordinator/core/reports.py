@@ -243,13 +243,14 @@ def _take_self_checks(cluster: Cluster, job: Job, seen: JobSeen) -> None:
 
 def _take_marks(job: Job, seen: JobSeen) -> None:
     """Ranks after their last step are left out: what they do there is not a step's."""
-    beats = seen.beats
-    for places, marks in beats.marks:
+    sections, section, step, _, _, steps_done, told = seen.beats
+    ends, generation = END in sections, job.marks.generation
+    for places, marks in told:
         by_offset: dict[int, list[int]] = {}
         for place in places:
-            number, rank = beats.section[place], seen.ranks[place]
-            if number and beats.sections[number - 1] != END and rank.generation == job.marks.generation:
-                by_offset.setdefault(beats.step[place] - beats.steps_done[place], []).append(rank.rank)
+            number, rank = section[place], seen.ranks[place]
+            if number and not (ends and sections[number - 1] == END) and rank.generation == generation:
+                by_offset.setdefault(step[place] - steps_done[place], []).append(rank.rank)
         for offset, ranks in by_offset.items():
             job.marks.observe(ranks, marks, offset)
 

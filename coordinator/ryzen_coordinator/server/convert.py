@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -131,9 +130,13 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         checkpoint_step=min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None,
         torchrun_pid=message.torchrun_pid,
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
-        stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]),
-        groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX]),
-        checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))]),
+        stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]) if message.stacks else (),
+        groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX])
+        if message.groups
+        else (),
+        checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))])
+        if message.checks
+        else (),
         self_checks=convert_checks.self_checks(message, len(ranks)) if message.self_checks else (),
         skipped=_skipped(message) if message.skipped else (),
         rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
@@ -171,20 +174,22 @@ def _members(group: pb.Group) -> tuple[int, ...]:
 
 
 def _beats(message: pb.ObservedJob) -> Beats:
-    """None where the columns are not as long as there are ranks."""
+    """None where the columns are not as long as there are ranks. A slice of a column is a list, made in a third of the
+    time that going through the column takes (measured: eight values 0.3 us, not 0.8)."""
     beats = message.beats
-    columns = (beats.section, beats.step, beats.quiet_s, beats.step_age_s, beats.steps_done)
+    section, step, quiet_s = tuple(beats.section[:]), tuple(beats.step[:]), tuple(beats.quiet_s[:])
+    step_age_s, steps_done = tuple(beats.step_age_s[:]), tuple(beats.steps_done[:])
     ranks = len(message.ranks)
-    if not ranks or any(len(column) != ranks for column in columns):
+    if not ranks or not len(section) == len(step) == len(quiet_s) == len(step_age_s) == len(steps_done) == ranks:
         return NO_BEATS
     sections = tuple([_line(name, 64) for name in beats.sections[:SECTIONS_MAX]])
     return Beats(
         sections,
-        _numbers(beats.section, len(sections)),
-        _counts(beats.step),
-        _durations(beats.quiet_s),
-        _durations(beats.step_age_s),
-        _counts(beats.steps_done),
+        _numbers(section, len(sections)),
+        _counts(step),
+        _durations(quiet_s),
+        _durations(step_age_s),
+        _counts(steps_done),
         tuple([marks for each in beats.marks if (marks := _marks(each, ranks)) is not None]),
     )
 
@@ -271,19 +276,16 @@ def _collective(message: pb.Collective) -> Collective:
     )
 
 
-def _numbers(column: Sequence[int], most: int) -> tuple[int, ...]:
+def _numbers(values: tuple[int, ...], most: int) -> tuple[int, ...]:
     """Those above `most` stand for nothing."""
-    values = tuple(column)
     return values if max(values) <= most else tuple([value if value <= most else 0 for value in values])
 
 
-def _counts(column: Sequence[int]) -> tuple[int, ...]:
-    values = tuple(column)
+def _counts(values: tuple[int, ...]) -> tuple[int, ...]:
     return values if max(values) <= _COUNT_MAX else tuple([min(value, _COUNT_MAX) for value in values])
 
 
-def _durations(column: Sequence[float]) -> tuple[float, ...]:
-    values = tuple(column)
+def _durations(values: tuple[float, ...]) -> tuple[float, ...]:
     fine = min(values) >= 0.0 and sum(values) <= _SECONDS_MAX  # the sum with one that is not a number is none either
     return values if fine else tuple([_seconds(value) for value in values])
 

@@ -30,18 +30,20 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._tokens = tokens
 
     async def Attach(  # noqa: N802 - the name on the wire
-        self, updates: AsyncIterator[pb.NodeUpdate], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.DesiredState]:
+        self, _updates: AsyncIterator[pb.NodeUpdate], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Read and written through `context`: an iterator would be one more coroutine that each report goes through
+        (measured: 4 of 28 us of the event loop a message)."""
         await require(self._tokens, context, Right.NODE)
-        first = await anext(updates, None)
-        if first is None:
+        first = await context.read()
+        if first is grpc.aio.EOF:
             return
         await self._check(first, context)
         stream = _Stream(self._driver, first.hello.node)
-        reader = asyncio.create_task(stream.read(first, updates))
+        reader = asyncio.create_task(stream.read(first, context))
         try:
             async for state in stream.states(reader):
-                yield state
+                await context.write(state)
         finally:
             reader.cancel()
             stream.close()
@@ -84,11 +86,14 @@ class _Stream:
         self._goodbye: str | None = None
         self._number, self._outbox = driver.open_stream(node)
 
-    async def read(self, first: pb.NodeUpdate, updates: AsyncIterator[pb.NodeUpdate]) -> None:
+    async def read(self, first: pb.NodeUpdate, context: grpc.aio.ServicerContext) -> None:
         """Until the agent closes its side."""
-        await self._take(first)
-        async for update in updates:
-            await self._take(update)
+        update = first
+        while update is not grpc.aio.EOF:
+            self._take(update)
+            if update.events:
+                await self._keep_events(update)
+            update = await context.read()
 
     async def states(self, reader: asyncio.Task[None]) -> AsyncIterator[pb.DesiredState]:
         """Desired states as they come, until the reader is done."""
@@ -104,12 +109,10 @@ class _Stream:
         said = self._goodbye is not None
         self._driver.submit(NodeGone(self._node, self._number, goodbye=said, reason=self._goodbye or ""))
 
-    async def _take(self, update: pb.NodeUpdate) -> None:
+    def _take(self, update: pb.NodeUpdate) -> None:
         if update.HasField("goodbye"):
             self._goodbye = update.goodbye.reason or "goodbye"
         self._driver.take_update(self._node, self._number, update)
-        if update.events:
-            await self._keep_events(update)
 
     async def _keep_events(self, update: pb.NodeUpdate) -> None:
         """Acknowledge once it is on disk, and what the core has made of it too: it will not be told again."""

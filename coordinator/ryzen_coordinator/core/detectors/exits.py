@@ -31,7 +31,7 @@ def failures_of(generation: int, member: Member, now_s: float) -> list[Failure]:
     return [
         as_failure(rank, member.seen.beats.row(place), member.node, now_s)
         for place, rank in enumerate(member.seen.ranks)
-        if rank.generation == generation and _failed(rank, back)
+        if rank.life != "alive" and rank.generation == generation and _failed(rank, back)
     ]
 
 
