@@ -23,6 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@# What an older pip writes into .venv/bin imports `re`, two thirds of what `ryzen-worker` then costs beside Python.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.2'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# As pip does for what it copies: where Python writes no bytecode by itself, each start of a rank would compile ours.
+	$(BIN)/python -m compileall -q protos agent coordinator trainer lab
 	@touch $@
 
 servers: .servers/.installed  ## the real servers that telemetry is tested against (190 MB in .servers)
