@@ -17,10 +17,9 @@ from ryzen_lab import leftovers
 from ryzen_lab.bench import fleet
 from ryzen_lab.bench.document import conditions
 from ryzen_lab.bench.footprint import memory_mb
+from ryzen_lab.bench.standing import standing
 from ryzen_lab.cluster import Cluster, Layout, clean_environment
 from ryzen_lab.errors import LabError
-from ryzen_lab.observer import Observer
-from ryzen_lab.place import Place
 from ryzen_lab.record import cpu_s
 
 RANKS = 8
@@ -31,32 +30,24 @@ _ANSWER_S_MAX = 300.0
 async def measure(nodes: int, seconds: float, repeat: int) -> dict[str, Any]:
     """CPU in percent of a core, RSS in MB, times in seconds. Raises LabError."""
     fleet.soft_to_hard()
-    with Place() as place:
-        observer = Observer(place.folder / "lab.sock")
-        await observer.start()
-        cluster = Cluster(Layout(1, RANKS, []), place.folder, place.lab_id, observer)
-        try:
-            await cluster.start_coordinator()
-            pid = cluster.coordinator.pid if cluster.coordinator else 0
-            agents = await _start_fleet(cluster, nodes)
-            formed = await _answer(agents, cluster)
-            await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
-            before_s, began = cpu_s(pid), time.monotonic()
-            await asyncio.sleep(seconds)
-            used = cpu_s(pid) - before_s
-            figures = {
-                "nodes": nodes, "ranks": RANKS, "seconds": seconds, "formed_s": formed["formed_s"],
-                "cpu_percent": 100 * used / (time.monotonic() - began), "rss_mb": memory_mb(pid, "Rss"),
-            }  # fmt: skip
-            kills = []
-            for _ in range(repeat):
-                if agents.stdin is not None:
-                    agents.stdin.write(b"kill\n")
-                kills.append(await _answer(agents, cluster))
-            return {**figures, "kills": kills, "rss_after_mb": memory_mb(pid, "Rss")}
-        finally:
-            await cluster.stop()
-            await observer.stop()
+    async with standing(Layout(1, RANKS, [])) as (cluster, _):
+        pid = cluster.coordinator.pid if cluster.coordinator else 0
+        agents = await _start_fleet(cluster, nodes)
+        formed = await _answer(agents, cluster)
+        await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
+        before_s, began = cpu_s(pid), time.monotonic()
+        await asyncio.sleep(seconds)
+        used = cpu_s(pid) - before_s
+        figures = {
+            "nodes": nodes, "ranks": RANKS, "seconds": seconds, "formed_s": formed["formed_s"],
+            "cpu_percent": 100 * used / (time.monotonic() - began), "rss_mb": memory_mb(pid, "Rss"),
+        }  # fmt: skip
+        kills = []
+        for _ in range(repeat):
+            if agents.stdin is not None:
+                agents.stdin.write(b"kill\n")
+            kills.append(await _answer(agents, cluster))
+        return {**figures, "kills": kills, "rss_after_mb": memory_mb(pid, "Rss")}
 
 
 async def _start_fleet(cluster: Cluster, nodes: int) -> asyncio.subprocess.Process:

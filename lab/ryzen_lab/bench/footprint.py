@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 from ryzen_lab.bench import kernel_line
-from ryzen_lab.cluster import Cluster, Layout
-from ryzen_lab.observer import Observer
-from ryzen_lab.place import Place
+from ryzen_lab.bench.standing import standing
+from ryzen_lab.cluster import Layout
 from ryzen_lab.record import cpu_s
 from ryzen_lab.scripts import beats
 
@@ -26,27 +25,19 @@ async def measure() -> dict[str, float]:
     """RSS and PSS in MB, CPU in percent of a core; delays in ms."""
     script = [beats.__file__, str(WINDOW_S + 8 * _SETTLE_S)]
     layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None)
-    with Place() as place:
-        observer = Observer(place.folder / "lab.sock")
-        await observer.start()
-        cluster = Cluster(layout, place.folder, place.lab_id, observer)
-        try:
-            await cluster.start_coordinator()
-            node = cluster.nodes[0]
-            cluster.start_agent(node)
-            cluster.start_torchrun(node)
-            await observer.until("eight ranks", lambda: len(observer.record.alive()) == RANKS, _START_S_MAX)
-            await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
-            figures = await _watch(node.agent.pid if node.agent else 0)
-            delays = await kernel_line.delays_s(cluster, node)
-            return {
-                **figures,
-                "line_ms": 1000 * statistics.median(delays),
-                "line_ms_max": 1000 * max(delays),
-            }
-        finally:
-            await cluster.stop()
-            await observer.stop()
+    async with standing(layout) as (cluster, observer):
+        node = cluster.nodes[0]
+        cluster.start_agent(node)
+        cluster.start_torchrun(node)
+        await observer.until("eight ranks", lambda: len(observer.record.alive()) == RANKS, _START_S_MAX)
+        await asyncio.sleep(_SETTLE_S)  # the start is not what is measured
+        figures = await _watch(node.agent.pid if node.agent else 0)
+        delays = await kernel_line.delays_s(cluster, node)
+        return {
+            **figures,
+            "line_ms": 1000 * statistics.median(delays),
+            "line_ms_max": 1000 * max(delays),
+        }
 
 
 async def _watch(pid: int) -> dict[str, float]:

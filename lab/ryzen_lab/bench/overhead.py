@@ -2,7 +2,7 @@
 batch, MFU, all four checks for silent corruption, and an agent with a coordinator that reads and reports.
 
 The steps are taken by scripts/overhead.py, in pairs. What is periodic in them (a digest every 20 steps, a known answer
-every 100, recomputations that come round in 40) comes at the same place of each block of 200, so: the median of the
+every 100, recomputations that come round in 80) comes at the same place of each block of 400, so: the median of the
 differences at one place over all blocks, and the mean of these medians over the places. Thus no mean is taken over
 a noisy machine, and nothing that is seldom is lost in a median. Only the replay comes once in 500 steps: what it adds
 is the median over replayed pairs, divided by 500. Launches make the two sides in either order in turn, for where a
@@ -20,19 +20,19 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypedDict
 
 from ryzen_lab.bench.document import conditions
-from ryzen_lab.cluster import Cluster, Layout
+from ryzen_lab.bench.standing import standing
+from ryzen_lab.cluster import Layout
 from ryzen_lab.errors import LabError
-from ryzen_lab.observer import Observer
-from ryzen_lab.place import Place
 from ryzen_lab.record import cpu_s
 from ryzen_lab.scripts import overhead
 
 RANKS = 2
-BLOCKS = 2
-STEPS = 200
+BLOCKS = 1
+STEPS = 400
 """Of a block: after so many all checks but the replay come at the same places again."""
 REPLAY_EVERY = 500
 """The default of StepReplay, once it has learnt."""
@@ -90,17 +90,11 @@ async def measure(launches: int, blocks: int = BLOCKS, steps: int = STEPS) -> li
 
 
 async def _launch(blocks: int, steps: int, *, plain_first: bool) -> Launch:
-    with Place() as place:
-        work = place.folder / "found"
-        work.mkdir()
-        script = [overhead.__file__, str(_CONFIG), str(work), str(blocks), str(steps), str(int(plain_first))]
+    with TemporaryDirectory() as folder:
+        script = [overhead.__file__, str(_CONFIG), folder, str(blocks), str(steps), str(int(plain_first))]
         # without the lab's hook: it would count, and tell of, the steps of one side only
         layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None, environment={"PYTHONPATH": ""})
-        observer = Observer(place.folder / "lab.sock")
-        await observer.start()
-        cluster = Cluster(layout, place.folder, place.lab_id, observer)
-        try:
-            await cluster.start_coordinator()
+        async with standing(layout) as (cluster, _):
             node = cluster.nodes[0]
             cluster.start_agent(node)
             cluster.start_torchrun(node)
@@ -111,14 +105,11 @@ async def _launch(blocks: int, steps: int, *, plain_first: bool) -> Launch:
             while node.torchrun.died_ns is None and time.monotonic() < deadline_s:
                 launch.agent.append((time.monotonic(), cpu_s(node.agent.pid)))
                 await asyncio.sleep(_LOOK_S)
-            notes = [work / f"rank-{rank}.json" for rank in range(RANKS)]
+            notes = [Path(folder) / f"rank-{rank}.json" for rank in range(RANKS)]
             if not all(each.exists() for each in notes):
                 raise LabError(f"nothing was measured\n{cluster.tails()}")
             launch.ranks = [json.loads(each.read_text()) for each in notes]
             return launch
-        finally:
-            await cluster.stop()
-            await observer.stop()
 
 
 def share(launches: list[Launch], kind: int) -> Share:

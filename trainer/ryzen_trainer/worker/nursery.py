@@ -43,7 +43,7 @@ REQUEST_S_MAX = 10.0
 """For one request, once its stub is connected. Too low: a stub on a busy node starts cold."""
 
 ZOMBIE_S = 0.5
-"""After its stub has gone. torchrun looks ten times a second, agents at least four."""
+"""After its stub has gone. torchrun looks ten times a second or oftener, agents at least four."""
 
 
 class Nursery:
