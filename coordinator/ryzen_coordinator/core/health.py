@@ -46,10 +46,9 @@ def settle(cluster: Cluster, job: Job) -> None:
 
 
 def _is_due(cluster: Cluster, incident: Incident) -> bool:
-    noted_s = incident.marks.get("noted")
-    if noted_s is None or incident.marks.get("weighed", -1.0) >= noted_s:
+    if not incidents.awaits_weighing(incident):
         return False
-    return cluster.now_s >= noted_s + cluster.settings.health_collect_s
+    return cluster.now_s >= incident.marks["noted"] + cluster.settings.health_collect_s
 
 
 # ---------------------------------------------------------------- taking in
@@ -163,6 +162,7 @@ def _restart(cluster: Cluster, node: Node, job: Job, burst: Burst) -> None:
             incidents.share_marks(cluster, job, incident)
     eviction.attach(cluster, incident, burst)
     incident.marks["noted"] = cluster.now_s
+    incident.marks.pop("weighed", None)  # perhaps of this very moment: what has just come is yet to be weighed
     if _judged(cluster, burst).whose == "device":
         job.held_until_s = cluster.now_s + cluster.settings.health_collect_s
     if struck:

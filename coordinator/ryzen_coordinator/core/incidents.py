@@ -169,6 +169,11 @@ def close_all(cluster: Cluster, job: Job, line: str) -> None:
             job.open.remove(incident.id)
 
 
+def awaits_weighing(incident: Incident) -> bool:
+    """An Xid has come in, and whose fault it is has not been settled since (health.py)."""
+    return "noted" in incident.marks and "weighed" not in incident.marks
+
+
 def open_of(cluster: Cluster, job: Job) -> list[Incident]:
     return [cluster.incidents[number] for number in job.open]
 

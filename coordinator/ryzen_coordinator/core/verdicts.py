@@ -42,14 +42,14 @@ def judge_exits(cluster: Cluster, job: Job) -> None:
     """Decide on every exit that has been collected for long enough."""
     for incident in incidents.open_of(cluster, job):
         collected = cluster.now_s - incident.marks["suspected"] >= cluster.settings.collect_s
-        if incident.kind == "exit" and incident.verdict is None and collected and not _is_weighed(incident):
+        if incident.kind == "exit" and incident.verdict is None and collected and not _is_left_to_weighing(incident):
             _judge(cluster, job, incident)
             close_if_over(cluster, job)
 
 
-def _is_weighed(incident: Incident) -> bool:
-    """An Xid has come in, and whose fault it is will be settled before the exits are judged (health.py)."""
-    return incident.marks.get("noted", -1.0) > incident.marks.get("weighed", -1.0)
+def _is_left_to_weighing(incident: Incident) -> bool:
+    """Whose fault the Xid is will be settled before the exits are judged."""
+    return incidents.awaits_weighing(incident)
 
 
 def close_if_over(cluster: Cluster, job: Job) -> None:

@@ -256,7 +256,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("the second node's line is not waited for", _put(health, "_is_due", _weigh_at_once),
              Scenario("xid_31_twice_then_two_nodes")),
     Mutation("the world does not wait for that", _put(membership, "_is_held", _no), Scenario("xid_31_twice")),
-    Mutation("exits are judged before the Xid of theirs", _put(verdicts, "_is_weighed", _no),
+    Mutation("exits are judged before the Xid of theirs", _put(verdicts, "_is_left_to_weighing", _no),
              Scenario("exit_then_xid_31")),
     Mutation("an Xid is an incident of its own", _put(eviction, "joinable", _nothing), Scenario("exit_then_xid_79")),
     Mutation("an Xid joins whatever is open", _put(blame, "culprits", lambda _: []),
