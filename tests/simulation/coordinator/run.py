@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from .cases import case_of
 from .checkers import CHECKERS
@@ -43,9 +44,14 @@ def failures(seeds: range, jobs: int) -> Iterator[tuple[int, list[str], list[str
         for chunk in chunks:
             yield from _run_chunk(chunk)
         return
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        for found in pool.imap_unordered(_run_chunk, chunks):
-            yield from found
+    # Not by fork: whoever asks may have threads, and a copy of torch or gRPC amid its work crashes. And not by a Pool,
+    # which waits for ever for the part of a process that has crashed.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+    try:
+        for done in as_completed([pool.submit(_run_chunk, chunk) for chunk in chunks]):
+            yield from done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _run_chunk(seeds: range) -> list[tuple[int, list[str], list[str]]]:
