@@ -288,6 +288,18 @@ def test_the_known_answer_is_the_same_each_time_and_draws_nothing(rank: Rank) ->
     assert (said.agreed, said.differed, said.clean, said.key) == (8, 0, 0, key_of(CPU))
 
 
+def test_a_rank_answers_soon_after_its_start_but_its_first_step_is_not_held_up(rank: Rank) -> None:
+    check = KnownAnswer(rank.run, every=100)
+    answered = []
+    for number in rank.run.steps(range(30, 34), start=30):
+        check.step()
+        answered.append((number, check.record.agreed))
+    assert answered == [(30, 0), (31, 1), (32, 1), (33, 1)]
+    said = rank.said(KNOWN_ANSWER)
+    assert said is not None
+    assert said.clean == 30, "a device that was wrong from the start spoilt the step before its answer, too"
+
+
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_wrong_bit_in_the_computation_changes_the_answer(which: int) -> None:
     tensors = material(CPU)

@@ -54,17 +54,20 @@ class KnownAnswer:
         self._tensors: list[Tensor] = []
         self._pending: tuple[int, int, Arriving] | None = None
         self._known: dict[int, int] = {}
-        self._begun = False
+        self._calls = 0
 
     def step(self) -> None:
-        """The running step is done. The first call answers, and then every `every`-th step."""
+        """The running step is done. Every `every`-th step answers, and soon after a start one more does: that of the
+        second call, for everybody waits for the first step after a fault."""
         if not self._on:
             return
         self._publish()
         done = self._run.number + 1
-        if (done % self._every and self._begun) or self._pending is not None:
+        self._calls += 1
+        if self._calls == 1:
+            self.record.begin(done - 1)
+        if (done % self._every and self._calls != 2) or self._pending is not None:
             return
-        self._begun = True
         if not self._tensors:
             self._tensors = material(self._device)
         self._pending = done, key_of(self._device), Arriving(answer(self._tensors))

@@ -31,6 +31,10 @@ class OwnRecord:
         """It has differed so often that another time would say nothing new."""
         return self.differed >= DIFFERED_MAX
 
+    def begin(self, steps: int) -> None:
+        """This process goes on from so many steps done. Without it the first comparison tells."""
+        self._begin = self._clean = steps
+
     def take(self, done: int, equal: bool, digest: int = 0, key: int = 0) -> None:
         """A comparison made in the step that is number `done` from 1, and whether it was equal."""
         if self._begin is None:
