@@ -6,8 +6,10 @@ from ryzen_lab.bench import overhead
 
 
 def test_a_step_with_everything_has_the_collectives_of_a_plain_one_and_its_cost_is_told() -> None:
-    launches = asyncio.run(overhead.measure(1, blocks=2, steps=2))
-    assert overhead.collectives(launches, "with") == overhead.collectives(launches, "without") == [1]
-    text = overhead.table(launches, "ryzen-lab bench overhead")
-    assert "| processor time, a rank |" in text
-    assert all(pair for rank in launches[0].ranks for pair in rank["replays"]), "each step under suspicion is replayed"
+    models = asyncio.run(overhead.measure(1, blocks=2, steps=2))
+    for launches in models.values():
+        assert overhead.collectives(launches, "with") == overhead.collectives(launches, "without")
+        replays = [pair for each in launches for rank in each.ranks for pair in rank["replays"]]
+        assert all(replays), "each step under suspicion is replayed"
+    text = overhead.table(models, "ryzen-lab bench overhead")
+    assert text.count("| processor time, a rank |") == len(models) == 2

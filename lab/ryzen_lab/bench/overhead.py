@@ -36,6 +36,12 @@ STEPS = 400
 """Of a block: after so many all checks but the replay come at the same places again."""
 REPLAY_EVERY = 500
 """The default of StepReplay, once it has learnt."""
+MODELS = {
+    "demo": (),
+    "larger": ("model.layers=4", "model.width=128", "model.sequence_length=128"),
+}
+"""What is set beside `configs/demo.yaml`: most of what Ryzen does in a step does not grow with the model, so the share
+depends on it. The larger one has a step of four times the demo's, which is still a hundredth of a usual one."""
 _CONFIG = Path(__file__).resolve().parents[3] / "configs" / "demo.yaml"
 _LAUNCH_S_MAX = 600.0
 _LOOK_S = 0.25
@@ -84,14 +90,17 @@ class Share:
     high: float
 
 
-async def measure(launches: int, blocks: int = BLOCKS, steps: int = STEPS) -> list[Launch]:
-    """Raises LabError."""
-    return [await _launch(blocks, steps, plain_first=bool(number % 2)) for number in range(launches)]
+async def measure(launches: int, blocks: int = BLOCKS, steps: int = STEPS) -> dict[str, list[Launch]]:
+    """Of each of MODELS. Raises LabError."""
+    return {
+        name: [await _launch(sets, blocks, steps, plain_first=bool(number % 2)) for number in range(launches)]
+        for name, sets in MODELS.items()
+    }
 
 
-async def _launch(blocks: int, steps: int, *, plain_first: bool) -> Launch:
+async def _launch(sets: tuple[str, ...], blocks: int, steps: int, *, plain_first: bool) -> Launch:
     with TemporaryDirectory() as folder:
-        script = [overhead.__file__, str(_CONFIG), folder, str(blocks), str(steps), str(int(plain_first))]
+        script = [overhead.__file__, str(_CONFIG), folder, str(blocks), str(steps), str(int(plain_first)), *sets]
         # without the lab's hook: it would count, and tell of, the steps of one side only
         layout = Layout(1, RANKS, script, driver=True, gpu_interval_s=None, environment={"PYTHONPATH": ""})
         async with standing(layout) as (cluster, _):
@@ -153,34 +162,48 @@ def collectives(launches: list[Launch], side: str) -> list[int]:
     return sorted({each for launch in launches for rank in launch.ranks for each in rank["collectives"][side]})
 
 
-def table(launches: list[Launch], command: str) -> str:
-    """The two sides, and what one has more."""
-    pairs = [pair for launch in launches for rank in launch.ranks for part in rank["blocks"] for pair in part if pair]
-    blocks = sum(len(launch.ranks[0]["blocks"]) for launch in launches)
-    replays = sum(len(launch.ranks[0]["replays"]) for launch in launches)
-    numbers = {side: ", ".join(map(str, collectives(launches, side))) for side in ("with", "without")}
+def table(models: dict[str, list[Launch]], command: str) -> str:
+    """The two sides, and what one has more, for each model."""
+    launches = [launch for each in models.values() for launch in each]
     agent = statistics.median(each.agent_share() for each in launches)
+    sizes = [f"{each[0].ranks[0]['parameters']:,} ({name})" for name, each in models.items()]
+    blocks = sum(len(each.ranks[0]["blocks"]) for each in launches)
+    replays = sum(len(each.ranks[0]["replays"]) for each in launches)
+    pairs = sum(len(_pairs(each)) for each in models.values())
+    sets = "; ".join(" ".join(each) for each in MODELS.values() if each)
     lines = [
         "## What everything at its defaults costs a step",
         "",
         f"{conditions(command)} `configs/demo.yaml` with activation",
-        f"checkpointing ({launches[0].ranks[0]['parameters']:,} parameters), {RANKS} ranks, DDP on gloo; one node with",
-        "an agent and a coordinator. Each step of the reference trainer beside the same step without Ryzen, in turn in",
-        f"the same processes: {len(pairs) // RANKS} of each in {blocks} blocks of {len(launches)} launches. A replay",
-        f"counts as one step in {REPLAY_EVERY} ({replays} seen). Interval: 95 %.",
+        f"checkpointing, as it stands and larger ({sets}): {' and '.join(sizes)} parameters.",
+        f"{RANKS} ranks, DDP on gloo; one node with an agent and a coordinator. Each step of the reference trainer",
+        f"beside the same step without Ryzen, in turn in the same processes: {pairs // RANKS} of each in {blocks} blocks",
+        f"of {len(launches)} launches. A replay counts as one step in {REPLAY_EVERY} ({replays} seen). Interval: 95 %.",
         "",
-        "| a step's | plain, median ms | with Ryzen | on top | interval |",
-        "|---|---|---|---|---|",
+        "| model | a step's | plain, median ms | with Ryzen | on top | interval |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, kind in (("processor time, a rank", PROCESSOR), ("time", CLOCK)):
-        found = share(launches, kind)
-        without, having = (1e3 * statistics.median(pair[side][kind] for pair in pairs) for side in (1, 0))
-        lines.append(
-            f"| {name} | {without:.2f} | {having:.2f} | {found.extra:.2%} | {found.low:.2%} to {found.high:.2%} |"
-        )
+    for model, each in models.items():
+        for name, kind in (("processor time, a rank", PROCESSOR), ("time", CLOCK)):
+            found = share(each, kind)
+            without, having = (1e3 * statistics.median(pair[side][kind] for pair in _pairs(each)) for side in (1, 0))
+            lines.append(
+                f"| {model} | {name} | {without:.2f} | {having:.2f} | {found.extra:.2%} "
+                f"| {found.low:.2%} to {found.high:.2%} |"
+            )
     lines += [
         "",
         f"The agent beside it, one a node: {agent:.2%} of a core. Collectives of a step, by the flight recorder:",
-        f"{numbers['without']} plain, {numbers['with']} with Ryzen.",
+        f"{', '.join(_collectives_of(*each) for each in models.items())}.",
     ]
     return "\n".join(lines)
+
+
+def _collectives_of(model: str, launches: list[Launch]) -> str:
+    plain, having = (", ".join(map(str, collectives(launches, side))) for side in ("without", "with"))
+    return f"{plain} plain and {having} with Ryzen ({model})"
+
+
+def _pairs(launches: list[Launch]) -> list[Pair]:
+    """All that there are, of all ranks."""
+    return [pair for launch in launches for rank in launch.ranks for part in rank["blocks"] for pair in part if pair]

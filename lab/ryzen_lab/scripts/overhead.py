@@ -1,6 +1,6 @@
 """Each step twice: of the reference trainer with everything that Ryzen has at its defaults, and of a plain loop.
 
-    overhead.py CONFIG FOLDER BLOCKS STEPS WHICH_FIRST
+    overhead.py CONFIG FOLDER BLOCKS STEPS WHICH_FIRST [GROUP.KEY=VALUE ...]
 
 Both have a model, DDP, optimizer and loader of their own, made alike, in the same two processes and the same process
 group. Steps of the two are taken in turn, instrumented-plain-plain-instrumented, so that other work on the machine and
@@ -175,8 +175,8 @@ def _division(config: Config) -> Division:
 
 
 if __name__ == "__main__":
-    config_, folder_, blocks_, steps_, first_ = sys.argv[1:]
+    config_, folder_, blocks_, steps_, first_, *sets = sys.argv[1:]
     never = 1 << 30  # checkpoints are no part of a step, and the run shall not end
-    sets = [f"training.{each}={never}" for each in ("steps", "checkpoint.every_steps", "report_every")]
+    sets += [f"training.{each}={never}" for each in ("steps", "checkpoint.every_steps", "report_every")]
     sets += [f"training.checkpoint.folder={folder_}/checkpoints", "hardware.activation_checkpointing=true"]
     main(load(Path(config_), sets), Path(folder_), int(blocks_), int(steps_), first_ == "1")

@@ -111,12 +111,13 @@ def test_what_is_seldom_in_a_block_counts_and_noise_in_one_of_three_does_not() -
 
 
 def test_the_cost_of_everything_stands_with_the_agents_and_the_collectives_of_both_sides() -> None:
-    text = overhead.table([launch({}), launch({})], "ryzen-lab bench overhead --repeat 2")
-    assert "| processor time, a rank | 100.00 | 100.00 | 0.10% |" in text
-    assert "60 of each" not in text
-    assert "120 of each in 6 blocks of 2 launches" in text.replace("\n", " ")
+    models = {"demo": [launch({}), launch({})], "larger": [launch(dict.fromkeys(range(20), 10.0))]}
+    text = overhead.table(models, "ryzen-lab bench overhead --repeat 2")
+    assert "| demo | processor time, a rank | 100.00 | 100.00 | 0.10% |" in text
+    assert "| larger | time | 100.00 | 110.00 | 10.10% |" in text
+    assert "180 of each in 9 blocks of 3 launches" in text.replace("\n", " ")
     assert "1.00% of a core" in text
-    assert "1 plain, 1 with Ryzen" in text
+    assert "1 plain and 1 with Ryzen (demo), 1 plain and 1 with Ryzen (larger)" in text
 
 
 def test_a_place_of_which_no_pair_is_left_is_no_zero() -> None:
