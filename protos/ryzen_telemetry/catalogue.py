@@ -55,7 +55,7 @@ class Span(NamedTuple):
 
 _JOB = ("ryzen.job", "ryzen.user")
 _RANK = (*_JOB, "ryzen.rank")
-_HW = ("hw.id", "hw.type", "hw.name", "hw.model", "hw.vendor", "ryzen.gpu.pci")
+_HW = ("hw.id", "hw.type", "hw.name")
 _INCIDENT = (*_JOB, "ryzen.incident", "ryzen.incident.kind", "ryzen.generation", "ryzen.fault.class", "ryzen.action",
              "ryzen.ranks", "ryzen.nodes", "ryzen.confidence")  # fmt: skip
 _C: Final[tuple[Service, ...]] = ("coordinator",)
@@ -100,6 +100,8 @@ COMMUNICATION = (
 )  # fmt: skip
 
 HARDWARE = (
+    Metric("ryzen.gpu.info", "gauge", "1", "Always 1: what the GPU is, to be joined by hw.id",
+           (*_HW, "hw.model", "hw.vendor", "ryzen.gpu.pci")),
     Metric("hw.gpu.utilization", "gauge", "1", "Share of time in which the GPU was busy", _HW),
     Metric("hw.gpu.memory.usage", "updown", "By", "Memory in use", _HW),
     Metric("hw.gpu.memory.limit", "updown", "By", "Memory there is", _HW),

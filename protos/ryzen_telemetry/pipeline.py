@@ -2,7 +2,7 @@
 
     main loop                            threads of the SDK and of ours
     ─────────                            ──────────────────────────────
-    observe(samples)   swaps a snapshot  ◄── read by observable instruments: OTLP every 15 s, a Prometheus scrape
+    observe(samples)   swaps a snapshot  ──► read by observable instruments: a push right after it, a Prometheus scrape
     event(record)      into a queue      ──► OTLP log records, JSON-lines files
     span(record)       into a queue      ──► OTLP spans, spans.jsonl
     record(name, x)    into a histogram  ◄── read with the instruments
@@ -14,6 +14,7 @@ OpenTelemetry has been imported.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 CLOSE_S = 1.0
 SNAPSHOT_S = 5.0
-"""Between two snapshots, at most: what a scrape may be late. Lower costs CPU for figures that nobody reads."""
+"""Between two looks, at most: what a scrape may be late. Lower costs CPU for figures that nobody reads."""
 
 
 class Telemetry:
@@ -42,7 +43,7 @@ class Telemetry:
     def __init__(self, plan: Plan, service: Service, resource: Mapping[str, Value]) -> None:
         """Raises SettingsError where a folder cannot be made or a port not be listened on."""
         self.counts = Counts((*plan.otlp, *(["files"] if plan.folder is not None else [])))
-        self.interval_s = min(SNAPSHOT_S, plan.metrics_interval_s)
+        self.interval_s = plan.metrics_interval_s / max(1, math.ceil(plan.metrics_interval_s / SNAPSHOT_S))
         self._dcgm = plan.dcgm_names
         self._closed = False
         self._scraped: Scraped | None = None
@@ -62,9 +63,10 @@ class Telemetry:
             self._providers = Providers(plan, service, who, self.counts, readers)
 
     @property
-    def wants_metrics(self) -> bool:
-        """Whether a snapshot is of any use."""
-        return self._providers is not None and self._providers.metrics is not None
+    def wants_snapshot(self) -> bool:
+        """Whether one is of any use now: it may be scraped at any moment, but is pushed as seldom as is asked for."""
+        metrics = None if self._providers is None else self._providers.metrics
+        return metrics is not None and (self._scraped is not None or metrics.push_is_due(time.monotonic()))
 
     @property
     def prometheus_port(self) -> int | None:

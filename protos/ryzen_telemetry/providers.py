@@ -6,6 +6,8 @@ memory alone: a snapshot is swapped, a span or a record is put into a queue.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import threading
 import time
@@ -17,8 +19,8 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics import MeterProvider, MetricsTimeoutError
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -34,25 +36,78 @@ from ryzen_telemetry.exporters import CountedLogs, CountedMetrics, CountedSpans,
 from ryzen_telemetry.records import Attributes, EventRecord, Snapshot, SpanRecord, Trace
 from ryzen_telemetry.settings import Plan
 
+_log = logging.getLogger(__name__)
+
 SCOPE = "ryzen"
 BATCH = 512
 QUEUE = 2048
 """Records that wait for a slow back end: OpenTelemetry's default. Higher keeps more of an outage, a kilobyte each."""
+_EARLY_S = 0.5
+"""Looks come by a clock of one second: the one a moment before the interval is over is the right one."""
 SHUTDOWN_S = 0.7
 """Of all providers, side by side. Higher delivers more to a slow back end, and delays the end where there is none."""
 
+_LAST_PUSH_S = 0.5
+"""Of these, so that something is left to end the exporter in."""
+
 _SEVERITIES = {"info": SeverityNumber.INFO, "warning": SeverityNumber.WARN, "error": SeverityNumber.ERROR}
+
+
+class Push:
+    """Exports metrics in a thread of its own, each time right after the look that they come from.
+
+    The SDK's periodic reader has a clock of its own: what it sends may be a whole interval old, and looks between two
+    exports are made for nobody.
+    """
+
+    def __init__(self, exporter: MetricExporter, interval_s: float) -> None:
+        self.reader = PeriodicExportingMetricReader(exporter, math.inf)
+        self._interval_s = interval_s
+        self._begun_s = -math.inf
+        self._due = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="metrics export", daemon=True)
+        self._thread.start()
+
+    def is_due(self, now_s: float) -> bool:
+        return now_s - self._begun_s >= self._interval_s - _EARLY_S
+
+    def begin(self, now_s: float) -> None:
+        self._begun_s = now_s
+        self._due.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Export the newest once more, as far as that is done in time."""
+        self._closed = True
+        self._due.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            self._due.wait()
+            self._due.clear()
+            last = self._closed
+            try:
+                self.reader.collect(self.reader._export_timeout_millis)
+            except MetricsTimeoutError as error:
+                _log.warning("%s", error)
 
 
 class Metrics:
     """One observable instrument for every metric of this service in the catalogue; histograms are recorded into."""
 
-    def __init__(self, service: Service, readers: list[MetricReader], resource: Resource, dcgm_names: bool) -> None:
+    def __init__(
+        self, service: Service, readers: list[MetricReader], push: Push | None, resource: Resource, dcgm_names: bool
+    ) -> None:
+        """`readers`: beside the one that pushes."""
         self._snapshot: Snapshot = {}
+        self._push = push
         dcgm = tuple(DCGM) if dcgm_names and service == "agent" else ()
         # The SDK turns the names of instruments into small letters; those of views stay as they are.
         views = [View(instrument_name=name.lower(), name=name) for name in dcgm]
-        self._provider = MeterProvider(readers, resource, shutdown_on_exit=False, views=views)
+        all_readers = readers if push is None else [*readers, push.reader]
+        self._provider = MeterProvider(all_readers, resource, shutdown_on_exit=False, views=views)
         meter = self._provider.get_meter(SCOPE)
         self._histograms: dict[str, Histogram] = {}
         makers: dict[str, Callable[..., Any]] = {
@@ -74,6 +129,12 @@ class Metrics:
 
     def take(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        now_s = time.monotonic()
+        if self._push is not None and self._push.is_due(now_s):
+            self._push.begin(now_s)
+
+    def push_is_due(self, now_s: float) -> bool:
+        return self._push is not None and self._push.is_due(now_s)
 
     def record(self, name: str, value: float, attributes: Attributes) -> None:
         if (histogram := self._histograms.get(name)) is not None:
@@ -83,7 +144,10 @@ class Metrics:
         self._provider.force_flush()
 
     def close(self) -> None:
-        self._provider.shutdown(SHUTDOWN_S * 1000)
+        end_s = time.monotonic() + SHUTDOWN_S
+        if self._push is not None:
+            self._push.close(_LAST_PUSH_S)
+        self._provider.shutdown((end_s - time.monotonic()) * 1000)
 
     def _reader_of(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def read(_: CallbackOptions) -> Iterable[Observation]:
@@ -188,12 +252,12 @@ class Providers:
         self.metrics: Metrics | None = None
         self.spans = Spans(plan, named, counts, reasons) if "traces" in plan.otlp else None
         self.logs = Logs(plan, named, counts, reasons) if "logs" in plan.otlp else None
-        all_readers = list(readers)
+        push = None
         if "metrics" in plan.otlp:
             exporter = CountedMetrics(exporters.metric_exporter(plan.otlp["metrics"]), counts, reasons)
-            all_readers.append(PeriodicExportingMetricReader(exporter, plan.metrics_interval_s * 1000))
-        if all_readers:
-            self.metrics = Metrics(service, all_readers, named, plan.dcgm_names)
+            push = Push(exporter, plan.metrics_interval_s)
+        if (others := list(readers)) or push is not None:
+            self.metrics = Metrics(service, others, push, named, plan.dcgm_names)
         reasons.install()
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ class Observer:
         self._recoveries.forget(known)
         self._pending = {each for each in self._pending if each[0] in known}
         self._from.book.keep(jobs)
-        if self._telemetry.wants_metrics:
+        if self._telemetry.wants_snapshot:
             self._telemetry.observe(self.samples(now_s, conditions))
 
     def samples(self, now_s: float, conditions: Iterable[node_pb2.HealthCondition]) -> Iterator[Sample]:

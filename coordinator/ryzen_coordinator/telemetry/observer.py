@@ -73,7 +73,7 @@ class Observer:
         """Every few seconds."""
         self._all_worlds()
         self._told = {number: told for number, told in self._told.items() if number in self._cluster.incidents}
-        if self._telemetry.wants_metrics:
+        if self._telemetry.wants_snapshot:
             self._telemetry.observe(self.samples())
 
     def samples(self) -> Iterator[Sample]:

@@ -93,14 +93,17 @@ def test_prometheus_scrapes_the_newest_snapshot_alone() -> None:
 
 
 def test_dcgm_names_come_beside_ours_where_they_are_asked_for() -> None:
-    power = Sample("hw.power", 300.0, (("hw.id", "GPU-1"), ("hw.type", "gpu"), ("hw.name", "GPU 0")))
+    gpu = (("hw.id", "GPU-1"), ("hw.type", "gpu"), ("hw.name", "GPU 0"))
+    power = Sample("hw.power", 300.0, gpu)
+    info = Sample("ryzen.gpu.info", 1.0, (*gpu, ("hw.model", "H200"), ("ryzen.gpu.pci", "0000:05:00")))
     telemetry = started(Plan({}, prometheus=("127.0.0.1", 0), dcgm_names=True))
-    telemetry.observe([power])
+    telemetry.observe([power, info])
     with urllib.request.urlopen(f"http://127.0.0.1:{telemetry.prometheus_port}/metrics") as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith("DCGM_FI_DEV_POWER_USAGE{")]
     telemetry.close()
     assert len(lines) == 1
-    assert 'UUID="GPU-1"' in lines[0]
+    for label in ('UUID="GPU-1"', 'gpu="0"', 'modelName="H200"', 'pci_bus_id="0000:05:00"'):
+        assert label in lines[0]
     assert lines[0].endswith(" 300.0")
 
 
@@ -161,6 +164,7 @@ def test_a_back_end_that_fails_is_said_once_a_signal_with_its_reason(
         telemetry.span(STAGE)
         wait_for(lambda: len(telemetry.complaints()) == 3, "all three signals to be complained of")
         failed = telemetry.counts.all_failed()
+        telemetry.observe([LOSS])
         wait_for(lambda: telemetry.counts.all_failed() > failed, "another failure")
         telemetry.close()
     said = [each.getMessage() for each in caplog.records if each.name.startswith("ryzen_telemetry")]
@@ -180,9 +184,13 @@ def test_what_has_been_lost_is_itself_a_metric_once_the_back_end_is_there() -> N
     telemetry = started(to(endpoint, timeout_s=0.2))
     telemetry.event(EXIT)
     wait_for(lambda: telemetry.counts.all_lost() == 1, "the loss")
-    telemetry.observe([])
+
+    def looked_again() -> object:
+        telemetry.observe([])
+        return received.values("ryzen.telemetry.lost")
+
     with receivers.otlp_grpc(port) as received:
-        wait_for(lambda: received.values("ryzen.telemetry.lost"), "the metric")
+        wait_for(looked_again, "the metric")
         wait_for(lambda: not [each for each in telemetry.complaints() if "metrics" in each], "no complaint of metrics")
         telemetry.close()
     lost = {labels["ryzen.signal"]: value for value, labels in received.values("ryzen.telemetry.lost")}

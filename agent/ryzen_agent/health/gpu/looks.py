@@ -9,7 +9,7 @@ from typing import Protocol
 from ryzen_agent.health.gpu.panel import Panel
 from ryzen_agent.health.gpu.power_cap import PowerCaps
 from ryzen_agent.health.gpu.reading import GpuReading
-from ryzen_agent.health.gpu.samples import attributes_of, samples
+from ryzen_agent.health.gpu.samples import samples
 from ryzen_agent.health.model import Reading
 from ryzen_agent.health.settings import HealthSettings
 
@@ -39,7 +39,7 @@ class Looks:
         conditions += self._caps.act(readings, conditions)
         found = []
         for reading in readings:
-            found += samples(reading, conditions, attributes_of(reading.identity, self._vendor))
+            found += samples(reading, conditions, self._vendor)
         met = [each.identity for each in readings if each.identity.uuid]
         return Reading(
             conditions,
