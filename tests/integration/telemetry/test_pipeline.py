@@ -92,6 +92,32 @@ def test_prometheus_scrapes_the_newest_snapshot_alone() -> None:
     assert "process_memory_usage_bytes" in text
 
 
+def test_a_push_follows_its_look_and_no_snapshot_is_wanted_before_the_next() -> None:
+    with receivers.otlp_grpc() as received:
+        telemetry = started(to(received.endpoint, metrics_interval_s=3600.0))
+        assert telemetry.wants_snapshot
+        telemetry.observe([LOSS])
+        wait_for(lambda: received.values("ryzen.rank.loss"), "the push")
+        assert not telemetry.wants_snapshot
+        telemetry.close()
+
+
+def test_what_may_be_scraped_at_any_moment_is_wanted_at_every_look() -> None:
+    telemetry = started(Plan({}, prometheus=("127.0.0.1", 0), metrics_interval_s=3600.0))
+    telemetry.observe([LOSS])
+    assert telemetry.wants_snapshot
+    telemetry.close()
+
+
+@pytest.mark.parametrize(("push_s", "look_s"), [(0.1, 0.1), (5.0, 5.0), (12.0, 4.0), (15.0, 5.0), (60.0, 5.0)])
+def test_looks_are_five_seconds_apart_at_most_and_one_is_when_a_push_is_due(
+    push_s: float, look_s: float, tmp_path: Path
+) -> None:
+    telemetry = started(Plan({}, folder=tmp_path, metrics_interval_s=push_s))
+    assert telemetry.interval_s == pytest.approx(look_s)
+    telemetry.close()
+
+
 def test_dcgm_names_come_beside_ours_where_they_are_asked_for() -> None:
     gpu = (("hw.id", "GPU-1"), ("hw.type", "gpu"), ("hw.name", "GPU 0"))
     power = Sample("hw.power", 300.0, gpu)

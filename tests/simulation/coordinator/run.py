@@ -44,8 +44,7 @@ def failures(seeds: range, jobs: int) -> Iterator[tuple[int, list[str], list[str
         for chunk in chunks:
             yield from _run_chunk(chunk)
         return
-    # Not by fork: whoever asks may have threads, and a copy of torch or gRPC amid its work crashes. And not by a Pool,
-    # which waits for ever for the part of a process that has crashed.
+    # Not by a Pool, which waits for ever for the part of a process that has crashed.
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
     try:
         for done in as_completed([pool.submit(_run_chunk, chunk) for chunk in chunks]):
