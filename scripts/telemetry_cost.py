@@ -29,7 +29,7 @@ from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.telemetry.observer import Observer
 from ryzen_lab.bench import footprint
 from ryzen_telemetry import pipeline, resource
-from ryzen_telemetry.pipeline import SNAPSHOT_S
+from ryzen_telemetry.pipeline import LOOK_S
 from ryzen_telemetry.settings import TelemetrySettings, plan
 
 NODES, RANKS, REPEATS, EXPORT_EVERY_S = 2048, 8, 9, 15.0
@@ -92,7 +92,7 @@ def coordinator(endpoint: str) -> dict[str, float]:
         "coordinator, ms of a snapshot": snapshot_ms,
         "coordinator, ms of an export": export_ms,
         "coordinator, series": float(series),
-        "coordinator, percent of a core": (look_ms / SNAPSHOT_S / 10 + (snapshot_ms + export_ms) / EXPORT_EVERY_S / 10),
+        "coordinator, percent of a core": (look_ms / LOOK_S / 10 + (snapshot_ms + export_ms) / EXPORT_EVERY_S / 10),
     }
 
 

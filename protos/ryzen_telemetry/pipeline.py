@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ryzen_telemetry.providers import Providers
 
 CLOSE_S = 1.0
-SNAPSHOT_S = 5.0
+LOOK_S = 5.0
 """Between two looks, at most: what a scrape may be late. Lower costs CPU for figures that nobody reads."""
 
 
@@ -43,7 +43,7 @@ class Telemetry:
     def __init__(self, plan: Plan, service: Service, resource: Mapping[str, Value]) -> None:
         """Raises SettingsError where a folder cannot be made or a port not be listened on."""
         self.counts = Counts((*plan.otlp, *(["files"] if plan.folder is not None else [])))
-        self.interval_s = plan.metrics_interval_s / max(1, math.ceil(plan.metrics_interval_s / SNAPSHOT_S))
+        self.interval_s = plan.metrics_interval_s / max(1, math.ceil(plan.metrics_interval_s / LOOK_S))
         self._dcgm = plan.dcgm_names
         self._closed = False
         self._scraped: Scraped | None = None

@@ -19,8 +19,8 @@ STATES = ("ok", "degraded", "failed")
 def samples(reading: GpuReading, conditions: tuple[Condition, ...], vendor: str) -> list[Sample]:
     """All of one GPU. `conditions` are those of the node.
 
-    Model, vendor and PCI address stand in `ryzen.gpu.info` alone: on each of fifty series they would be a third of what
-    an export costs (scripts/telemetry_cost.py).
+    Model, vendor and PCI address stand in `ryzen.gpu.info` alone: an export checks and encodes each attribute of each
+    series anew, and a GPU has more than fifty.
     """
     identity = reading.identity
     device = identity.uuid or f"GPU {identity.index}"

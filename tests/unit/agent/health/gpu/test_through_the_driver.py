@@ -150,6 +150,18 @@ def test_readings_become_samples_under_the_conventions_names(faults: Faults) -> 
     assert reading.processes == ((4711, uuid),)
 
 
+def test_what_a_gpu_is_stands_in_one_series_that_the_others_are_joined_with_by_its_id(faults: Faults) -> None:
+    with looking(faults.folder) as looker:
+        reading = looker.look()
+    told = {"hw.model", "hw.vendor", "ryzen.gpu.pci"}
+    infos = [dict(each.attributes) for each in reading.samples if each.name == "ryzen.gpu.info"]
+    assert len({each["hw.id"] for each in infos}) == len(infos) == 8
+    assert all(told <= set(each) for each in infos)
+    others = [dict(each.attributes) for each in reading.samples if each.name != "ryzen.gpu.info"]
+    assert {each["hw.id"] for each in others if each.get("hw.type") == "gpu"} == {each["hw.id"] for each in infos}
+    assert not any(told & set(each) for each in others)
+
+
 def test_the_state_of_a_lost_gpu_is_failed_and_the_others_are_read_as_ever(faults: Faults) -> None:
     with looking(faults.folder) as looker:
         looker.look()
