@@ -23,7 +23,7 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 ERROR_BYTES = 256 << 10
 """Of an error file; it carries a traceback and, where torchrun adds one, the failures of other ranks."""
 
-_OOM_KILL = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_OOM_KILL = b"\noom_kill "
 _TYPE = re.compile(r"([A-Za-z_][\w.]*): *(.*)", re.DOTALL)
 
 
@@ -76,10 +76,10 @@ def events_file(cgroup: str) -> Path | None:
 
 def parse_oom_kills(text: bytes) -> int:
     """Of memory.events or /proc/vmstat. Raises ValueError where there is no such line."""
-    found = _OOM_KILL.search(text)
-    if found is None:
+    _, name, rest = (b"\n" + text).partition(_OOM_KILL)  # not a pattern, which takes ten times as long
+    if not name:
         raise ValueError("no line oom_kill")
-    return int(found[1])
+    return int(rest.partition(b"\n")[0])
 
 
 def read_error_file(path: Path, uid: int) -> tuple[str, str] | None:

@@ -117,8 +117,7 @@ class StepMark(NamedTuple):
     collectives: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One finished step: durations in seconds, `sections` by index of `BeatReader.section_names()`."""
 
     step: int

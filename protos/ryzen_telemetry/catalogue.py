@@ -55,7 +55,7 @@ class Span(NamedTuple):
 
 _JOB = ("ryzen.job", "ryzen.user")
 _RANK = (*_JOB, "ryzen.rank")
-_HW = ("hw.id", "hw.type", "hw.name")
+_HW, _GPU = ("hw.id", "hw.type", "hw.name"), ("hw.id", "hw.name")
 _INCIDENT = (*_JOB, "ryzen.incident", "ryzen.incident.kind", "ryzen.generation", "ryzen.fault.class", "ryzen.action",
              "ryzen.ranks", "ryzen.nodes", "ryzen.confidence")  # fmt: skip
 _C: Final[tuple[Service, ...]] = ("coordinator",)
@@ -101,7 +101,7 @@ COMMUNICATION = (
 
 HARDWARE = (
     Metric("ryzen.gpu.info", "gauge", "1", "Always 1: what the GPU is, to be joined by hw.id",
-           (*_HW, "hw.model", "hw.vendor", "ryzen.gpu.pci")),
+           (*_GPU, "hw.model", "hw.vendor", "ryzen.gpu.pci")),
     Metric("hw.gpu.utilization", "gauge", "1", "Share of time in which the GPU was busy", _HW),
     Metric("hw.gpu.memory.usage", "updown", "By", "Memory in use", _HW),
     Metric("hw.gpu.memory.limit", "updown", "By", "Memory there is", _HW),
@@ -119,24 +119,24 @@ HARDWARE = (
     Metric("ryzen.gpu.xid", "counter", "{event}", "Xids in the kernel log since the agent's start",
            ("hw.id", "ryzen.xid", "ryzen.fault.class")),
     Metric("ryzen.gpu.clock.event_reason", "gauge", "1", "1 while the clocks are held back for this reason",
-           (*_HW, "ryzen.reason")),
-    Metric("ryzen.gpu.power.limit", "gauge", "W", "Power limit in force", _HW),
-    Metric("ryzen.gpu.temperature.margin", "gauge", "Cel", "Degrees left before the GPU slows down", _HW),
-    Metric("ryzen.gpu.ecc.lifetime", "counter", "{error}", "Memory errors of all its life", (*_HW, "error.type")),
-    Metric("ryzen.gpu.rows.remapped", "gauge", "{row}", "Rows of memory that are remapped", (*_HW, "error.type")),
-    Metric("ryzen.gpu.rows.pending", "gauge", "1", "1 where a remapping waits for a reset", _HW),
-    Metric("ryzen.gpu.rows.failed", "gauge", "1", "1 where there is no row left to remap to", _HW),
-    Metric("ryzen.gpu.retired_pages", "gauge", "{page}", "Pages of memory that are retired", _HW),
-    Metric("ryzen.gpu.sram.threshold_exceeded", "gauge", "1", "1 where SRAM errors passed the maker's threshold", _HW),
-    Metric("ryzen.gpu.nvlink.active", "gauge", "{link}", "NVLinks that are up", _HW),
-    Metric("ryzen.gpu.fabric.state", "gauge", "1", "State of the NVLink fabric (3: complete)", _HW),
-    Metric("ryzen.gpu.pcie.width", "gauge", "{lane}", "PCIe lanes in use", _HW),
-    Metric("ryzen.gpu.pcie.generation", "gauge", "1", "PCIe generation in use", _HW),
-    Metric("ryzen.gpu.pcie.replays", "counter", "{error}", "PCIe packets sent again", _HW),
-    Metric("ryzen.gpu.recovery_action", "gauge", "1", "Driver asks: 0 none, 1 reset, 2 reboot, 3 drain", _HW),
-    Metric("ryzen.gpu.mig", "gauge", "1", "1 where the GPU is partitioned", _HW),
-    Metric("ryzen.gpu.persistence", "gauge", "1", "1 where the driver stays loaded", _HW),
-    Metric("ryzen.gpu.processes", "gauge", "{process}", "Processes that compute on the GPU", _HW),
+           (*_GPU, "ryzen.reason")),
+    Metric("ryzen.gpu.power.limit", "gauge", "W", "Power limit in force", _GPU),
+    Metric("ryzen.gpu.temperature.margin", "gauge", "Cel", "Degrees left before the GPU slows down", _GPU),
+    Metric("ryzen.gpu.ecc.lifetime", "counter", "{error}", "Memory errors of all its life", (*_GPU, "error.type")),
+    Metric("ryzen.gpu.rows.remapped", "gauge", "{row}", "Rows of memory that are remapped", (*_GPU, "error.type")),
+    Metric("ryzen.gpu.rows.pending", "gauge", "1", "1 where a remapping waits for a reset", _GPU),
+    Metric("ryzen.gpu.rows.failed", "gauge", "1", "1 where there is no row left to remap to", _GPU),
+    Metric("ryzen.gpu.retired_pages", "gauge", "{page}", "Pages of memory that are retired", _GPU),
+    Metric("ryzen.gpu.sram.threshold_exceeded", "gauge", "1", "1 where SRAM errors passed the maker's threshold", _GPU),
+    Metric("ryzen.gpu.nvlink.active", "gauge", "{link}", "NVLinks that are up", _GPU),
+    Metric("ryzen.gpu.fabric.state", "gauge", "1", "State of the NVLink fabric (3: complete)", _GPU),
+    Metric("ryzen.gpu.pcie.width", "gauge", "{lane}", "PCIe lanes in use", _GPU),
+    Metric("ryzen.gpu.pcie.generation", "gauge", "1", "PCIe generation in use", _GPU),
+    Metric("ryzen.gpu.pcie.replays", "counter", "{error}", "PCIe packets sent again", _GPU),
+    Metric("ryzen.gpu.recovery_action", "gauge", "1", "Driver asks: 0 none, 1 reset, 2 reboot, 3 drain", _GPU),
+    Metric("ryzen.gpu.mig", "gauge", "1", "1 where the GPU is partitioned", _GPU),
+    Metric("ryzen.gpu.persistence", "gauge", "1", "1 where the driver stays loaded", _GPU),
+    Metric("ryzen.gpu.processes", "gauge", "{process}", "Processes that compute on the GPU", _GPU),
     Metric("ryzen.network.tcp.retransmits", "counter", "{segment}", "TCP segments sent again"),
 )  # fmt: skip
 

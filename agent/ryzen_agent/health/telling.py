@@ -72,10 +72,14 @@ def of_jobs(
 ) -> Iterator[node_pb2.HealthCondition]:
     """The node's conditions for a user who is told of these jobs only."""
     for each in conditions:
-        if each.run_id not in run_ids:
-            each.ClearField("run_id")
-            each.ClearField("ranks")
-        yield each
+        if each.run_id in run_ids:
+            yield each
+        else:
+            bare = node_pb2.HealthCondition()
+            bare.CopyFrom(each)
+            bare.ClearField("run_id")
+            bare.ClearField("ranks")
+            yield bare
 
 
 def _shape(condition: node_pb2.HealthCondition) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
@@ -39,6 +40,10 @@ Keep: TypeAlias = Callable[[str, node_pb2.HealthEvent, int], None]
 """Keeps an event until the coordinator has it: run id of the job it concerns, event, when it happened (Unix, ns)."""
 Level: TypeAlias = tuple[str, str, str, str]
 """Name, device, severity and action of a condition: what makes it another one."""
+
+SAME_MOMENT_S = 0.5
+"""For so long conditions are not made anew for the next who asks, if no collector says anything new: the coordinator
+and the exports want them each second."""
 
 
 def make_collectors(settings: HealthSettings | None, makers: Sequence[Maker] = COLLECTORS) -> list[Collector]:
@@ -74,6 +79,7 @@ class HealthWatch:
         self._gpu_of_pid: dict[int, str] = {}
         self._jobs_told: set[str] = set()
         self._since_s: dict[tuple[str, str], float] = {}
+        self._conditions: tuple[float, list[node_pb2.HealthCondition]] = (-math.inf, [])
         self._all_gone = asyncio.Event()
 
     def start(self) -> None:
@@ -106,12 +112,17 @@ class HealthWatch:
 
     # ------------------------------------------------------------- what is known
 
-    def conditions(self, now_s: float) -> list[node_pb2.HealthCondition]:
-        """What is wrong now, in a fixed order, with the ranks that it concerns."""
-        return [
-            telling.health_condition(each, self._owner_of(each), now_s - self._since_s.get(key, now_s))
-            for key, each in sorted(self._standing(now_s).items())
-        ]
+    def conditions(self, now_s: float) -> Sequence[node_pb2.HealthCondition]:
+        """What is wrong now, in a fixed order, with the ranks that it concerns. Shared by all who ask in a moment: copy
+        what you change."""
+        at_s, found = self._conditions
+        if not 0 <= now_s - at_s < SAME_MOMENT_S:
+            found = [
+                telling.health_condition(each, self._owner_of(each), now_s - self._since_s.get(key, now_s))
+                for key, each in sorted(self._standing(now_s).items())
+            ]
+            self._conditions = now_s, found
+        return found
 
     def samples(self) -> list[Sample]:
         """The newest measurements, and of each collector how its last look went."""
@@ -143,6 +154,7 @@ class HealthWatch:
             if all(each.gone for each in self._runners):
                 self._all_gone.set()
             return
+        self._conditions = -math.inf, []
         self._uuids.update(reading.devices)
         self._gpu_of_pid.update(reading.processes)
         for each in reading.events:
@@ -172,6 +184,7 @@ class HealthWatch:
 
     def _settle(self, now_s: float) -> None:
         """Keep since when each condition has stood."""
+        self._conditions = -math.inf, []
         self._since_s = {key: self._since_s.get(key, now_s) for key in self._standing(now_s)}
 
     def _standing(self, now_s: float) -> dict[tuple[str, str], Condition]:

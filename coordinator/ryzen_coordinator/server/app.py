@@ -31,7 +31,7 @@ _log = structlog.get_logger("ryzen_coordinator")
 _GRACE_S = 0.5
 _COLLECT_AFTER = 100_000
 
-_OPTIONS = (
+OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second coordinator on the port is an error, not a coin toss
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -69,7 +69,7 @@ async def start(settings: ServeSettings) -> App:
     journal = Journal(settings.journal_path())
     telemetry = pipeline.start(wanted, "coordinator", resource.attributes("coordinator"))
     driver = Driver(settings.core(), journal, settings.replay_bytes, telemetry)
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(driver, tokens), server)
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(
         OperatorService(driver, tokens, settings.gpu_hour_price), server

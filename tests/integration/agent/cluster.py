@@ -143,8 +143,12 @@ class Node:
         self.user = ""
 
     def agent(self, *options: str, coordinator: str | None = None) -> subprocess.Popen[str]:
+        """With a kernel log of its own: other tests write into the machine's."""
         target = coordinator or f"127.0.0.1:{self.coordinator.port}"
-        command = [sys.executable, "-m", "ryzen_agent.cli", "--node", "node-t", "--coordinator", target, *options]
+        kernel_log = self.folder / "kernel.log"
+        kernel_log.touch()
+        command = [sys.executable, "-m", "ryzen_agent.cli", "--node", "node-t", "--coordinator", target]
+        command += ["--kmsg-path", str(kernel_log), *options]
         return self.start(command)
 
     def torchrun(self, run_id: str = "job", ranks: int = 2, **environ: str) -> subprocess.Popen[str]:

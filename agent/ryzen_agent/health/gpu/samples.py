@@ -19,21 +19,24 @@ STATES = ("ok", "degraded", "failed")
 def samples(reading: GpuReading, conditions: tuple[Condition, ...], vendor: str) -> list[Sample]:
     """All of one GPU. `conditions` are those of the node.
 
-    Model, vendor and PCI address stand in `ryzen.gpu.info` alone: an export checks and encodes each attribute of each
-    series anew, and a GPU has more than fifty.
+    Model, vendor and PCI address stand in `ryzen.gpu.info` alone, and `hw.type` where the conventions ask for it: an
+    export checks and encodes each attribute of each series anew, and a GPU has more than fifty.
     """
     identity = reading.identity
     device = identity.uuid or f"GPU {identity.index}"
-    base: Attributes = (("hw.id", device), ("hw.type", "gpu"), ("hw.name", f"GPU {identity.index}"))
+    base: Attributes = (("hw.id", device), ("hw.name", f"GPU {identity.index}"))
+    typed: Attributes = (*base, ("hw.type", "gpu"))
     told = (("hw.model", identity.model), ("hw.vendor", vendor), ("ryzen.gpu.pci", identity.pci))
     found = [Sample("ryzen.gpu.info", 1.0, (*base, *((name, value) for name, value in told if value)))]
-    found += [Sample(name, float(value), base) for name, value in _plain(reading) if value is not None]
+    figures = (*((name, value, ()) for name, value in _plain(reading)), *_told_apart(reading))
     found += [
-        Sample(name, float(value), (*base, *extra)) for name, value, extra in _told_apart(reading) if value is not None
+        Sample(name, float(value), (*(typed if name.startswith("hw.") else base), *extra))
+        for name, value, extra in figures
+        if value is not None
     ]
     severities = {each.severity for each in conditions if each.device == device}
     now = "failed" if "critical" in severities else "degraded" if "warning" in severities else "ok"
-    found += [Sample("hw.status", float(state == now), (*base, ("hw.state", state))) for state in STATES]
+    found += [Sample("hw.status", float(state == now), (*typed, ("hw.state", state))) for state in STATES]
     return found
 
 
