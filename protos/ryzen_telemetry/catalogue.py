@@ -118,7 +118,7 @@ HARDWARE = (
     Metric("hw.network.bandwidth.limit", "updown", "By/s", "Rate of the link", ("hw.id", "hw.type")),
     Metric("ryzen.gpu.xid", "counter", "{event}", "Xids in the kernel log since the agent's start",
            ("hw.id", "ryzen.xid", "ryzen.fault.class")),
-    Metric("ryzen.gpu.clock.event_reason", "gauge", "1", "1 while the clocks are held back for this reason",
+    Metric("ryzen.gpu.clock.event_reason", "gauge", "1", "1 while the clocks are held back for this reason, 0 after",
            (*_GPU, "ryzen.reason")),
     Metric("ryzen.gpu.power.limit", "gauge", "W", "Power limit in force", _GPU),
     Metric("ryzen.gpu.temperature.margin", "gauge", "Cel", "Degrees left before the GPU slows down", _GPU),

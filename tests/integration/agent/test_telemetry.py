@@ -52,7 +52,9 @@ def held_against_the_catalogue(received: Received) -> None:
 
 def test_all_that_leaves_is_in_the_catalogue_and_the_groups_are_there(node: Node, coordinator: Coordinator) -> None:
     mock_nvml.build(node.folder / "driver")
-    mock_nvml.Faults(node.folder / "driver").driver(count=2)
+    faults = mock_nvml.Faults(node.folder / "driver")
+    faults.driver(count=2)
+    faults.gpu(0, clock_event_reasons=0x4)
     with receivers.otlp_grpc() as received:
         node.agent(*exporting(node, received.endpoint))
         node.torchrun(ranks=2)

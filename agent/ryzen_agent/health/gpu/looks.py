@@ -29,6 +29,7 @@ class Looks:
         self._vendor = vendor
         self._gpus: Sequence[Gpu] = ()
         self._panel = Panel()
+        self._reasons: dict[str, int] = {}
         self._caps = PowerCaps(settings.power_cap_share, settings.state_folder, vendor, self._set_power_limit)
 
     def look(self, gpus: Sequence[Gpu]) -> Reading:
@@ -39,7 +40,9 @@ class Looks:
         conditions += self._caps.act(readings, conditions)
         found = []
         for reading in readings:
-            found += samples(reading, conditions, self._vendor)
+            uuid = reading.identity.uuid
+            self._reasons[uuid] = self._reasons.get(uuid, 0) | (reading.reasons or 0)
+            found += samples(reading, conditions, self._vendor, self._reasons[uuid])
         met = [each.identity for each in readings if each.identity.uuid]
         return Reading(
             conditions,

@@ -16,11 +16,12 @@ STATES = ("ok", "degraded", "failed")
 """Of `hw.status`: nothing said; a warning; something critical."""
 
 
-def samples(reading: GpuReading, conditions: tuple[Condition, ...], vendor: str) -> list[Sample]:
-    """All of one GPU. `conditions` are those of the node.
+def samples(reading: GpuReading, conditions: tuple[Condition, ...], vendor: str, reasons_met: int) -> list[Sample]:
+    """All of one GPU. `conditions` are those of the node; `reasons_met`: clock event reasons that it has had so far.
 
     Model, vendor and PCI address stand in `ryzen.gpu.info` alone, and `hw.type` where the conventions ask for it: an
-    export checks and encodes each attribute of each series anew, and a GPU has more than fifty.
+    export checks and encodes each attribute of each series anew, and a GPU has some fifty. A reason that its clocks
+    were never held back for has no series either.
     """
     identity = reading.identity
     device = identity.uuid or f"GPU {identity.index}"
@@ -28,7 +29,7 @@ def samples(reading: GpuReading, conditions: tuple[Condition, ...], vendor: str)
     typed: Attributes = (*base, ("hw.type", "gpu"))
     told = (("hw.model", identity.model), ("hw.vendor", vendor), ("ryzen.gpu.pci", identity.pci))
     found = [Sample("ryzen.gpu.info", 1.0, (*base, *((name, value) for name, value in told if value)))]
-    figures = (*((name, value, ()) for name, value in _plain(reading)), *_told_apart(reading))
+    figures = (*((name, value, ()) for name, value in _plain(reading)), *_told_apart(reading, reasons_met))
     found += [
         Sample(name, float(value), (*(typed if name.startswith("hw.") else base), *extra))
         for name, value, extra in figures
@@ -66,7 +67,7 @@ def _plain(reading: GpuReading) -> Iterator[tuple[str, float | None]]:
         yield "ryzen.gpu.nvlink.active", sum(reading.links.values())
 
 
-def _told_apart(reading: GpuReading) -> Iterator[tuple[str, float | None, Attributes]]:
+def _told_apart(reading: GpuReading, reasons_met: int) -> Iterator[tuple[str, float | None, Attributes]]:
     identity, ecc = reading.identity, reading.ecc
     for location, value in (("gpu", reading.temperature_c), ("memory", reading.memory_temperature_c)):
         yield "hw.temperature", value, (("hw.sensor_location", location),)
@@ -90,4 +91,5 @@ def _told_apart(reading: GpuReading) -> Iterator[tuple[str, float | None, Attrib
             yield "ryzen.gpu.rows.remapped", rows, (("error.type", kind),)
     if reading.reasons is not None:
         for bit, reason in REASONS.items():
-            yield "ryzen.gpu.clock.event_reason", bool(reading.reasons & bit), (("ryzen.reason", reason),)
+            if reasons_met & bit:
+                yield "ryzen.gpu.clock.event_reason", bool(reading.reasons & bit), (("ryzen.reason", reason),)

@@ -119,6 +119,13 @@ def sample(reading: Reading, name: str, uuid: str, **more: str) -> float:
     return found[0]
 
 
+def reasons(reading: Reading, uuid: str) -> dict[object, float]:
+    """Why its clocks are held back: 1; were held back: 0."""
+    ours = [each for each in reading.samples if each.name == "ryzen.gpu.clock.event_reason"]
+    told = [(dict(each.attributes), each.value) for each in ours]
+    return {given["ryzen.reason"]: value for given, value in told if given["hw.id"] == uuid}
+
+
 # ---------------------------------------------------------------- the other process
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ryzen_lab import mock_nvml
 from ryzen_lab.mock_nvml import Faults, fails
 
-from .looker import SEEN_S, looking, of, sample
+from .looker import SEEN_S, looking, of, reasons, sample
 
 
 def test_healthy_gpus_have_no_condition_and_are_all_named(faults: Faults) -> None:
@@ -144,10 +144,23 @@ def test_readings_become_samples_under_the_conventions_names(faults: Faults) -> 
     assert sample(reading, "ryzen.gpu.rows.remapped", uuid, error_type="corrected") == 5
     assert sample(reading, "ryzen.gpu.pcie.replays", uuid) == 8
     assert sample(reading, "ryzen.gpu.nvlink.active", uuid) == 18
-    assert sample(reading, "ryzen.gpu.clock.event_reason", uuid, ryzen_reason="power_cap") == 1
-    assert sample(reading, "ryzen.gpu.clock.event_reason", uuid, ryzen_reason="hardware_thermal") == 0
+    assert reasons(reading, uuid) == {"power_cap": 1}
     assert sample(reading, "hw.status", uuid, hw_state="ok") == 1
     assert reading.processes == ((4711, uuid),)
+
+
+def test_a_reason_that_holds_back_the_clocks_is_told_from_its_first_time_on_and_when_it_is_over(faults: Faults) -> None:
+    with looking(faults.folder) as looker:
+        before = reasons(looker.look(), faults.uuid(3))
+        faults.gpu(3, clock_event_reasons=0x40)
+        time.sleep(SEEN_S)
+        while_hot = reasons(looker.look(), faults.uuid(3))
+        faults.gpu(3, clock_event_reasons=0)
+        time.sleep(SEEN_S)
+        after = reasons(looker.look(), faults.uuid(3))
+    assert "hardware_thermal" not in before
+    assert while_hot["hardware_thermal"] == 1
+    assert after["hardware_thermal"] == 0
 
 
 def test_what_a_gpu_is_stands_in_one_series_that_the_others_are_joined_with_by_its_id(faults: Faults) -> None:
