@@ -18,9 +18,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from ryzen_agent import desire, executor, pace, report
+from ryzen_agent import desire, executor, news, report
 from ryzen_agent.decision import decide
 from ryzen_agent.door import Door
 from ryzen_agent.health import telling
@@ -29,9 +29,11 @@ from ryzen_agent.health.watch import HealthWatch
 from ryzen_agent.job import Hooks, Job
 from ryzen_agent.jobs import Jobs
 from ryzen_agent.local_server import HandlerLink
+from ryzen_agent.news import News
+from ryzen_agent.pace import PaceBook
 from ryzen_agent.places import EveryUsers, Own, Place
 from ryzen_agent.prober import Prober
-from ryzen_agent.self_checks import SelfCheckNews
+from ryzen_agent.report import Due
 from ryzen_agent.spool import Spool
 from ryzen_agent.telemetry.observer import Observer, Sources
 from ryzen_agent.upstream import Upstream
@@ -78,9 +80,8 @@ class Agent:
         self._upstream = Upstream(coordinator, token, self)
         self._prober = Prober(self._loop, self._upstream.dirty)
         self._health = HealthWatch(health, self._jobs, self._keep_health, self._upstream.dirty)
-        self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
-        self._book = pace.PaceBook()
-        self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
+        self._book = PaceBook()
+        self._news, self._conditions = News(self._book), telling.ConditionNews()
         self._observer: Observer | None = None
         if telemetry is not None:
             connected, spooled = (lambda: self._upstream.connected), (lambda: len(self._spool))
@@ -297,15 +298,11 @@ class Agent:
         events = self._spool.pending(after=0 if first else self._event_sent)
         self._event_sent = events[-1].id if events else (0 if first else self._event_sent)
         if first:
-            self._stacks, self._gaps, self._conditions = report.StackNews(), report.GapNews(), telling.ConditionNews()
-            self._pace, self._self_checks = pace.PaceNews(self._book), SelfCheckNews()
-        stacks = self._stacks.take(self._jobs, self._desire.inquiry)
-        gaps = self._gaps.take(self._jobs, now_s)
-        paces, checks = self._pace.take(self._jobs, now_s), self._self_checks.take(self._jobs, now_s)
+            self._news, self._conditions = News(self._book), telling.ConditionNews()
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._jobs, now_s, stacks, gaps, paces, checks),
+            jobs=self._observed(self._news.take(self._jobs, self._desire.inquiry, now_s), now_s),
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -333,20 +330,10 @@ class Agent:
     def must_go_on(self) -> bool:
         return any(rank.alive for job in self._jobs for rank in job.ranks)
 
-    def _observed(
-        self,
-        jobs: Iterable[Job],
-        now_s: float,
-        stacks: Mapping[Job, Mapping[int, str]],
-        gaps: Mapping[Job, Mapping[str, float]],
-        paces: Mapping[Job, node_pb2.Pace],
-        checks: Mapping[Job, list[node_pb2.SelfChecks]],
-    ) -> Iterator[node_pb2.ObservedJob]:
-        for job in jobs:
+    def _observed(self, jobs: Mapping[Job, Due], now_s: float) -> Iterator[node_pb2.ObservedJob]:
+        for job, due in jobs.items():
             goal = self._desire.goal(job)
-            generation = goal.generation if goal else 0
-            due = stacks.get(job, {}), gaps.get(job, {}), paces.get(job), checks.get(job, [])
-            yield report.observed_job(job, generation, now_s, *due)
+            yield report.observed_job(job, goal.generation if goal else 0, now_s, due)
 
     # ------------------------------------------------------------- the command line's side
 
@@ -364,14 +351,7 @@ class Agent:
             connected=self._upstream.connected,
             last_error=self._upstream.last_error,
             desired=self._desire.state_of(jobs),
-            jobs=self._observed(
-                jobs,
-                now_s,
-                {job: report.stack_texts(job) for job in jobs},
-                {job: job.gaps.longest() for job in jobs},
-                {job: found for job in jobs if (found := pace.of_job(job)) is not None},
-                SelfCheckNews().take(jobs, now_s),
-            ),
+            jobs=self._observed(news.of_all(jobs, now_s), now_s),
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,
             degraded=degraded,

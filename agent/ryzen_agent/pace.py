@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ryzen_agent.job import Job
-from ryzen_protos import beat_batch
-from ryzen_protos.beat_batch import FirstBatch
 from ryzen_protos.beat_page import BeatReader, Measures, Progress, StepRecord
 from ryzen_protos.v1 import node_pb2
 
@@ -38,7 +36,6 @@ class RankSteps(NamedTuple):
     sections: Sequence[str]
     sums: Sequence[tuple[int, int]] = ()
     generation: int = 0
-    batch: FirstBatch | None = None
 
 
 class PaceBook:
@@ -110,8 +107,7 @@ def steps_of(rank: int, progress: Progress, reader: BeatReader) -> RankSteps:
     last = min(progress.steps_done - 1, WINDOW_STEPS)
     steps = [each for each in reader.steps(last) if 0 < each.duration_ns < _STEP_S_MAX * 1e9] if last > 0 else []
     measures, generation = reader.measures() or Measures(), reader.header.generation
-    batch = beat_batch.unpack(reader.region(beat_batch.AT, beat_batch.BYTES))
-    return RankSteps(rank, progress, measures, steps, reader.section_names(), reader.sums(), generation, batch)
+    return RankSteps(rank, progress, measures, steps, reader.section_names(), reader.sums(), generation)
 
 
 def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
@@ -143,8 +139,6 @@ def together(generation: int, ranks: Sequence[RankSteps]) -> node_pb2.Pace:
         all_reduce_p99_s=lasted[len(lasted) * 99 // 100] if lasted else 0.0,
         loss=[_loss(rank.progress.loss) for rank in ranks],
         learning_rate=rates[0] if rates and math.isfinite(rates[0]) else None,
-        first_batch=[rank.batch.digest if rank.batch else 0 for rank in ranks],
-        data_place=[rank.batch.place if rank.batch else 0 for rank in ranks],
         step_work=[
             (count or _samples(rank, count)) / len(rank.steps) for rank, count in zip(ranks, tokens, strict=True)
         ],

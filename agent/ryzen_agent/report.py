@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ryzen_agent import procfs, recorder
 from ryzen_agent.beats import SKIPS_KEPT
@@ -81,17 +82,18 @@ def stack_texts(job: Job) -> dict[int, str]:
     return {stack.id: stack.text for stack in found}
 
 
-def observed_job(
-    job: Job,
-    desired_generation: int,
-    now_s: float,
-    stacks: Mapping[int, str],
-    gaps: Mapping[str, float],
-    pace: node_pb2.Pace | None = None,
-    self_checks: Sequence[node_pb2.SelfChecks] = (),
-) -> node_pb2.ObservedJob:
-    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end; `stacks`, `gaps`,
-    `pace` and `self_checks`: what of these is due."""
+class Due(NamedTuple):
+    """Of one job, what changes seldom and is to be told now."""
+
+    stacks: Mapping[int, str]
+    gaps: Mapping[str, float]
+    pace: node_pb2.Pace | None = None
+    self_checks: Sequence[node_pb2.SelfChecks] = ()
+    first_batches: node_pb2.FirstBatches | None = None
+
+
+def observed_job(job: Job, desired_generation: int, now_s: float, due: Due) -> node_pb2.ObservedJob:
+    """The whole job as it is now. `desired_generation`: ranks below it are the ones that must end."""
     phase = job.phase(now_s)
     ranks = job.newest()
     message = node_pb2.ObservedJob(
@@ -101,15 +103,16 @@ def observed_job(
         ranks=[observed_rank(rank, now_s) for rank in ranks],
         beats=beat_columns.pack([_record(rank, now_s) for rank in ranks]),
         old_ranks_alive=job.old_alive(desired_generation),
-        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in gaps.items()],
+        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in due.gaps.items()],
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,
-        pace=pace,
-        self_checks=self_checks,
+        pace=due.pace,
+        self_checks=due.self_checks,
+        first_batches=due.first_batches,
     )
     _add_handler(message, job, phase)
-    message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in stacks.items())
-    if stacks:  # as long as the stacks, and hardly ever another: they go together
+    message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in due.stacks.items())
+    if due.stacks:  # as long as the stacks, and hardly ever another: they go together
         probes = [rank.probe for rank in ranks if rank.probe is not None]
         message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]

@@ -59,9 +59,8 @@ class PaceSeen(NamedTuple):
 
     `ranks`: global ranks that it is of; `sections`: names and mean seconds of a step; `loss`: the newest, in the
     order of `ranks`, NaN where not given and infinite where it is no finite number. `peak_flops` 0: not known.
-    `communication_s`: of a step, with a gradient sum under way. In the order of `ranks`, or empty: `first_batch`, the
-    digest of it, 0 where not known; `data_place`, one more than the number among data-parallel ranks, 0 where not said;
-    `step_work`, tokens or samples of a step.
+    `communication_s`: of a step, with a gradient sum under way. `step_work`: tokens or samples of a step, in the order
+    of `ranks`, or empty.
     """
 
     generation: int
@@ -78,9 +77,17 @@ class PaceSeen(NamedTuple):
     all_reduce_p99_s: float = 0.0
     loss: tuple[float, ...] = ()
     learning_rate: float | None = None
-    first_batch: tuple[int, ...] = ()
-    data_place: tuple[int, ...] = ()
     step_work: tuple[float, ...] = ()
+
+
+class BatchesSeen(NamedTuple):
+    """What the ranks of a node read first, all that are known: global ranks and, in their order, a digest each and one
+    more than the number among the data-parallel ranks, 0 where that is not said."""
+
+    generation: int
+    ranks: tuple[int, ...]
+    digests: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 class Collective(NamedTuple):
@@ -178,6 +185,7 @@ class JobSeen:
     skipped: tuple[tuple[int, bool], ...] = ()
     rollback_wanted: int | None = None
     pace: PaceSeen | None = None
+    batches: BatchesSeen | None = None
 
     @property
     def key(self) -> JobKey:

@@ -89,9 +89,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         member.stacks = dict(seen.stacks)
     if seen.groups:
         member.groups = dict(seen.groups)
-    if seen.pace is not None:
-        shards.note(cluster, job, member, seen.pace)
-        member.pace = seen.pace
+    member.pace = seen.pace or member.pace
+    member.batches = seen.batches or member.batches
     if member.torchrun_gone:
         job.unended.pop(node.name, None)
     member.heard_s = cluster.now_s
@@ -212,6 +211,9 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
         return
     seen, generation = member.seen, job.table.generation
     job.table.observe(member.node, seen.ranks, seen.beats, cluster.now_s)
+    if member.batches is not None and member.batches.generation <= generation:
+        shards.note(cluster, job, member.batches)
+        member.batches = None
     if job.marks.generation == generation and not job.marks.off:
         known = job.marks.even_step is not None
         _take_marks(job, seen)

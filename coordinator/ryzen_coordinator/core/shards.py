@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ryzen_coordinator.core.events import PaceSeen
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.events import BatchesSeen, PaceSeen
+from ryzen_coordinator.core.state import Cluster, Job
 
 PAIRS_MAX = 8
 UNEVEN = 0.1
@@ -21,20 +21,19 @@ UNEVEN = 0.1
 length differ by chance."""
 
 
-def note(cluster: Cluster, job: Job, member: Member, told: PaceSeen) -> None:
-    """The first word of a node about this generation; later ones have nothing new."""
-    known = member.pace
-    if told.generation != job.table.generation or (known is not None and known.generation == told.generation):
+def note(cluster: Cluster, job: Job, told: BatchesSeen) -> None:
+    """What a node's ranks read. Told again, as after a lost connection, it says nothing new."""
+    if told.generation != job.table.generation:
         return
     if job.batches_of != told.generation:
         job.batches_of, job.batches, job.same_batches = told.generation, {}, []
-    for rank, digest, place in zip(told.ranks, told.first_batch, told.data_place, strict=False):
-        if not digest:
-            continue
+    for rank, digest, place in zip(told.ranks, told.digests, told.places, strict=True):
         other, other_place = job.batches.setdefault(digest, (rank, place))
-        rightly = place and place == other_place
-        if other != rank and not rightly and len(job.same_batches) < PAIRS_MAX:
-            job.same_batches.append((other, rank))
+        pair, rightly = (other, rank), place and place == other_place
+        if other == rank or rightly or pair in job.same_batches:
+            continue
+        if len(job.same_batches) < PAIRS_MAX:
+            job.same_batches.append(pair)
             cluster.say("warning", f"{job.run_id}: {_same(other, rank)}", job=job.run_id)
 
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.book import Book
 from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
-from ryzen_coordinator.core.events import Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
+from ryzen_coordinator.core.events import BatchesSeen, Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
 from ryzen_coordinator.core.gaps import Gaps
 from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
@@ -78,6 +78,7 @@ class Member:
     stacks: dict[int, str] = field(default_factory=dict)
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     pace: PaceSeen | None = None
+    batches: BatchesSeen | None = None
 
     def all_done(self, generation: int) -> bool:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""

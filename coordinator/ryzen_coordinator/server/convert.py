@@ -141,6 +141,7 @@ def _job(message: pb.ObservedJob) -> JobSeen:
         skipped=_skipped(message) if message.skipped else (),
         rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
         pace=convert_pace.pace(message.pace, _line) if message.HasField("pace") else None,
+        batches=convert_pace.batches(message.first_batches) if message.HasField("first_batches") else None,
     )
 
 

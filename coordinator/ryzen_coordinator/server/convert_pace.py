@@ -1,18 +1,15 @@
-"""How fast a node's ranks train, from the wire: bounded, no figure below zero or without end.
+"""How fast a node's ranks train and what they read first, from the wire: bounded, no figure below zero or without end.
 
-Called for one update in five of a node, so it may take some microseconds.
+Called for one update in ten of a node, so it may take some microseconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
-from ryzen_coordinator.core.events import PaceSeen
+from ryzen_coordinator.core.events import BatchesSeen, PaceSeen
 from ryzen_protos.v1 import node_pb2 as pb
-
-Number = TypeVar("Number", int, float)
 
 RANKS_OF_NODE_MAX = 1024
 SECTIONS_MAX = 8
@@ -46,14 +43,18 @@ def pace(message: pb.Pace, line: Callable[[str, int], str]) -> PaceSeen | None:
         _figure(message.all_reduce_p99_s),
         loss if len(loss) == len(ranks) else (),
         message.learning_rate if message.HasField("learning_rate") and math.isfinite(message.learning_rate) else None,
-        _of_each(message.first_batch, ranks),
-        _of_each(message.data_place, ranks),
-        tuple(_figure(each) for each in _of_each(message.step_work, ranks)),
+        tuple(_figure(each) for each in message.step_work) if len(message.step_work) == len(ranks) else (),
     )
 
 
-def _of_each(values: Sequence[Number], ranks: tuple[int, ...]) -> tuple[Number, ...]:
-    return tuple(values) if len(values) == len(ranks) else ()
+def batches(message: pb.FirstBatches) -> BatchesSeen | None:
+    """None where the columns do not fit each other, or nothing is in them."""
+    ranks, digests, places = tuple(message.ranks), tuple(message.digests), tuple(message.places)
+    if not 0 < len(ranks) <= RANKS_OF_NODE_MAX or not len(ranks) == len(digests) == len(places):
+        return None
+    if max(ranks) >= _RANK_MAX or message.generation > _GENERATION_MAX:
+        return None
+    return BatchesSeen(message.generation, ranks, digests, places)
 
 
 def _figure(value: float) -> float:

@@ -66,7 +66,7 @@ class Goodbye(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ObservedJob(_message.Message):
-    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats", "skipped", "checks", "self_checks", "rollback_wanted", "pace")
+    __slots__ = ("run_id", "user", "handler", "generation", "seen_generation", "join_id", "store", "shape", "ranks", "old_ranks_alive", "gaps", "checkpoint_step", "checkpoint_known", "torchrun_pid", "torchrun_exit_code", "stacks", "groups", "beats", "skipped", "checks", "self_checks", "rollback_wanted", "pace", "first_batches")
     class Handler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         HANDLER_UNSPECIFIED: _ClassVar[ObservedJob.Handler]
@@ -102,6 +102,7 @@ class ObservedJob(_message.Message):
     SELF_CHECKS_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_WANTED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BATCHES_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     user: str
     handler: ObservedJob.Handler
@@ -125,7 +126,8 @@ class ObservedJob(_message.Message):
     self_checks: _containers.RepeatedCompositeFieldContainer[SelfChecks]
     rollback_wanted: int
     pace: Pace
-    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ..., skipped: _Optional[_Iterable[_Union[SkippedStep, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Checks, _Mapping]]] = ..., self_checks: _Optional[_Iterable[_Union[SelfChecks, _Mapping]]] = ..., rollback_wanted: _Optional[int] = ..., pace: _Optional[_Union[Pace, _Mapping]] = ...) -> None: ...
+    first_batches: FirstBatches
+    def __init__(self, run_id: _Optional[str] = ..., user: _Optional[str] = ..., handler: _Optional[_Union[ObservedJob.Handler, str]] = ..., generation: _Optional[int] = ..., seen_generation: _Optional[int] = ..., join_id: _Optional[int] = ..., store: _Optional[_Union[Endpoint, _Mapping]] = ..., shape: _Optional[_Union[JobShape, _Mapping]] = ..., ranks: _Optional[_Iterable[_Union[ObservedRank, _Mapping]]] = ..., old_ranks_alive: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[SectionGap, _Mapping]]] = ..., checkpoint_step: _Optional[int] = ..., checkpoint_known: bool = ..., torchrun_pid: _Optional[int] = ..., torchrun_exit_code: _Optional[int] = ..., stacks: _Optional[_Iterable[_Union[StackText, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., beats: _Optional[_Union[Beats, _Mapping]] = ..., skipped: _Optional[_Iterable[_Union[SkippedStep, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Checks, _Mapping]]] = ..., self_checks: _Optional[_Iterable[_Union[SelfChecks, _Mapping]]] = ..., rollback_wanted: _Optional[int] = ..., pace: _Optional[_Union[Pace, _Mapping]] = ..., first_batches: _Optional[_Union[FirstBatches, _Mapping]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("host", "port")
@@ -325,7 +327,7 @@ class SkippedStep(_message.Message):
     def __init__(self, step: _Optional[int] = ..., nonfinite: bool = ...) -> None: ...
 
 class Pace(_message.Message):
-    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "first_batch", "data_place", "step_work")
+    __slots__ = ("generation", "ranks", "steps", "step_s", "tokens_per_s", "samples_per_s", "flops_per_s", "hardware_flops_per_s", "peak_flops", "sections", "section_s", "communication_s", "all_reduce_p50_s", "all_reduce_p99_s", "loss", "learning_rate", "step_work")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RANKS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -342,8 +344,6 @@ class Pace(_message.Message):
     ALL_REDUCE_P99_S_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    FIRST_BATCH_FIELD_NUMBER: _ClassVar[int]
-    DATA_PLACE_FIELD_NUMBER: _ClassVar[int]
     STEP_WORK_FIELD_NUMBER: _ClassVar[int]
     generation: int
     ranks: _containers.RepeatedScalarFieldContainer[int]
@@ -361,10 +361,20 @@ class Pace(_message.Message):
     all_reduce_p99_s: float
     loss: _containers.RepeatedScalarFieldContainer[float]
     learning_rate: float
-    first_batch: _containers.RepeatedScalarFieldContainer[int]
-    data_place: _containers.RepeatedScalarFieldContainer[int]
     step_work: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ..., first_batch: _Optional[_Iterable[int]] = ..., data_place: _Optional[_Iterable[int]] = ..., step_work: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., step_s: _Optional[float] = ..., tokens_per_s: _Optional[float] = ..., samples_per_s: _Optional[float] = ..., flops_per_s: _Optional[float] = ..., hardware_flops_per_s: _Optional[float] = ..., peak_flops: _Optional[float] = ..., sections: _Optional[_Iterable[str]] = ..., section_s: _Optional[_Iterable[float]] = ..., communication_s: _Optional[float] = ..., all_reduce_p50_s: _Optional[float] = ..., all_reduce_p99_s: _Optional[float] = ..., loss: _Optional[_Iterable[float]] = ..., learning_rate: _Optional[float] = ..., step_work: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class FirstBatches(_message.Message):
+    __slots__ = ("generation", "ranks", "digests", "places")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    digests: _containers.RepeatedScalarFieldContainer[int]
+    places: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, generation: _Optional[int] = ..., ranks: _Optional[_Iterable[int]] = ..., digests: _Optional[_Iterable[int]] = ..., places: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SectionGap(_message.Message):
     __slots__ = ("section", "longest_s")

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from ryzen_protos import run_dir
+from ryzen_protos import beat_batch, run_dir
+from ryzen_protos.beat_batch import FirstBatch
 from ryzen_protos.beat_page import BeatWriter, Event, Header
 from ryzen_protos.beat_records import process_start_ticks
 
@@ -48,6 +49,8 @@ def told() -> str:
 def main() -> None:
     writer = page()
     (FOLDER / f"pid-{GENERATION}-{RANK}").write_text(str(os.getpid()))
+    if writer is not None and (batch := os.environ.get("FIRST_BATCH")):
+        writer.put(beat_batch.AT, beat_batch.pack(FirstBatch(int(batch), 0)))
     step = 0
     while not (what := told()) or (what.startswith("g") and not what.startswith(f"g{GENERATION} ")):
         if writer is not None:

@@ -109,3 +109,21 @@ def test_a_person_reads_the_pace_below_the_job() -> None:
         "learning rate 0.001",
     ):
         assert words in capture.get()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.FirstBatches(generation=1),
+        pb.FirstBatches(generation=1, ranks=[0, 1], digests=[11], places=[0, 0]),
+        pb.FirstBatches(generation=1, ranks=[1 << 20], digests=[11], places=[0]),
+        pb.FirstBatches(generation=1 << 63, ranks=[0], digests=[11], places=[0]),
+        pb.FirstBatches(generation=1, ranks=[0] * 2000, digests=[11] * 2000, places=[0] * 2000),
+    ],
+)
+def test_first_batches_that_do_not_fit_together_or_are_beyond_all_bounds_are_passed_over(
+    message: pb.FirstBatches,
+) -> None:
+    update = pb.NodeUpdate(jobs=[pb.ObservedJob(run_id="job", first_batches=message)])
+    (job,) = convert.report("a", 1, update, 0).jobs
+    assert job.batches is None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ryzen_coordinator.core import shards
-from ryzen_coordinator.core.events import JobSeen, PaceSeen, Shape
+from ryzen_coordinator.core.effects import Say
+from ryzen_coordinator.core.events import BatchesSeen, PaceSeen, Shape
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.settings import CoreSettings
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def job(generation: int = 1) -> Job:
@@ -19,42 +20,32 @@ def cluster() -> Cluster:
 
 def told(
     ranks: tuple[int, ...], batches: tuple[int, ...], places: tuple[int, ...] = (), generation: int = 1
-) -> PaceSeen:
-    return PaceSeen(generation, ranks, 1.0, first_batch=batches, data_place=places or (0,) * len(ranks))
-
-
-def take(here: Cluster, subject: Job, node: str, pace: PaceSeen) -> None:
-    member = subject.members.setdefault(node, Member(node, JobSeen("job", "me"), 0.0, 0.0))
-    shards.note(here, subject, member, pace)
-    member.pace = pace
+) -> BatchesSeen:
+    return BatchesSeen(generation, ranks, batches, places or (0,) * len(ranks))
 
 
 def test_ranks_of_two_nodes_that_read_the_same_batch_are_named_once() -> None:
     here, subject = cluster(), job()
     for _ in range(3):
-        take(here, subject, "a", told((0, 1, 2), (11, 12, 13)))
-        take(here, subject, "b", told((3, 4, 5), (14, 13, 0)))
+        shards.note(here, subject, told((0, 1, 2), (11, 12, 13)))
+        shards.note(here, subject, told((3, 4), (14, 13)))
     assert list(shards.words(subject)) == ["ranks 2 and 4 read the same first batch"]
-
-
-def test_ranks_whose_batch_is_not_known_have_nothing_in_common() -> None:
-    subject = job()
-    take(cluster(), subject, "a", told((0, 1), (0, 0)))
-    assert list(shards.words(subject)) == []
+    said = [each for each in here.effects if isinstance(each, Say)]
+    assert len(said) == 1
 
 
 def test_ranks_of_one_data_parallel_number_read_the_same_rightly() -> None:
     subject = job()
-    take(cluster(), subject, "a", told((0, 1, 2, 3), (11, 11, 12, 11), (1, 1, 2, 2)))
+    shards.note(cluster(), subject, told((0, 1, 2, 3), (11, 11, 12, 11), (1, 1, 2, 2)))
     assert list(shards.words(subject)) == ["ranks 0 and 3 read the same first batch"]
 
 
 def test_what_an_older_generation_read_counts_no_more() -> None:
     here, subject = cluster(), job()
-    take(here, subject, "a", told((0, 1), (11, 11)))
+    shards.note(here, subject, told((0, 1), (11, 11)))
     subject.table = ProgressTable(2, ["a", "b"])
     assert list(shards.words(subject)) == []
-    take(here, subject, "a", told((0, 1), (11, 12), generation=2))
+    shards.note(here, subject, told((0, 1), (11, 12), generation=2))
     assert list(shards.words(subject)) == []
 
 
