@@ -15,9 +15,10 @@ from zlib import crc32
 AT, PLACE_BYTES, PLACES = 37120, 64, 4
 BYTES = PLACE_BYTES * PLACES
 
-KNOWN_ANSWER, RECOMPUTE, REPLAY = 1, 2, 3
-"""Kinds: a fixed computation, a checkpointed segment's output, the gradient of a micro-batch; each done again."""
-KINDS = frozenset({KNOWN_ANSWER, RECOMPUTE, REPLAY})
+KNOWN_ANSWER, RECOMPUTE, REPLAY, NEIGHBOURS = 1, 2, 3, 4
+"""Kinds: a fixed computation, a checkpointed segment's output, the gradient of a micro-batch; each done again. The
+last: that gradient as two other ranks have it, who agree."""
+KINDS = frozenset({KNOWN_ANSWER, RECOMPUTE, REPLAY, NEIGHBOURS})
 
 _RECORD = struct.Struct("<HxxIIQQQQ")
 _CRC = struct.Struct("<I")

@@ -203,7 +203,7 @@ class JobSeen:
 ChecksSeen: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]
 """Places in `JobSeen.ranks`, their group of replicas, and what they tell alike: (steps done, digest)."""
 
-CheckKind: TypeAlias = Literal["known answer", "recomputation", "replay"]
+CheckKind: TypeAlias = Literal["known answer", "recomputation", "replay", "neighbours"]
 
 
 @dataclass(frozen=True, slots=True)

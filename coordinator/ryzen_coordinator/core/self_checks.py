@@ -2,6 +2,7 @@
 
     recomputation   a checkpointed segment's output in the forward, and again in the backward
     replay          the gradient of a micro-batch before it is summed over the ranks, and again
+    neighbours      that gradient, and what two other ranks have from the same micro-batch
     known answer    a fixed small forward and backward; compared with the rank's own earlier answers, and with other
                     ranks of the same device and software (`key`)
 
@@ -9,6 +10,9 @@ A contradiction needs no peers and names its rank at once, but only where the ar
 atomic additions do not. So it counts only after `LEARNT` equal comparisons of that rank number, those of earlier
 generations of the same size included: what a rank number runs is the script's choice and stays the same. Of a rank
 that differs before that there is word once, and nothing is ever done about it.
+
+So it is with neighbours, who have agreed with each other bit for bit and not with the rank: where kernels are chosen by
+timing them, a healthy rank may have chosen another. It counts after `OUTVOTED` times.
 
 The known answer has no such doubt where others agree on it. The golden value of a key is the first that more than half
 of at least three ranks give; it is kept with the job. Who gives another is wrong, as long as no fewer give the golden
@@ -26,6 +30,8 @@ from ryzen_coordinator.core.events import CheckKind, Standing
 LEARNT = 8
 """Equal comparisons before a difference is a device's and not a kernel's. A kernel that differs in one comparison of
 a hundred passes this with 92 %: then the second node that it accuses within the hour ends it (brakes.py)."""
+OUTVOTED = 3
+"""Times that two others agree and this one does not. Lower: a kernel that seldom repeats itself passes for a device."""
 PEERS_LEAST = 3
 """Ranks of one key from which on most of them make a golden value."""
 GOLDEN_MAX = 64
@@ -34,6 +40,7 @@ GOLDEN_MAX = 64
 _WORDS: dict[CheckKind, str] = {
     "recomputation": "computed a checkpointed segment twice with different results",
     "replay": "computed the gradient of one micro-batch twice with different results",
+    "neighbours": "has other gradients of its micro-batches than two other ranks have, who agree,",
     "known answer": "gave another answer to the fixed computation than before",
 }
 
@@ -52,7 +59,8 @@ class Contradiction:
         who = f"rank {', '.join(map(str, self.ranks))}"
         if self.with_peers:
             return f"{who} gives another answer to the fixed computation than its peers of the same device and software"
-        return f"{who} {_WORDS[self.kind]} in step {self.step}; it agreed with itself after step {self.clean_step}"
+        whom = "them" if self.kind == "neighbours" else "itself"
+        return f"{who} {_WORDS[self.kind]} in step {self.step}; it agreed with {whom} after step {self.clean_step}"
 
 
 @dataclass(slots=True)
@@ -101,6 +109,8 @@ class SelfChecks:
     def _judge(self, ranks: list[int], standing: Standing) -> None:
         """These ranks have contradicted themselves."""
         kind, learnt = standing.kind, self.learnt.get(standing.kind, {})
+        if kind == "neighbours" and standing.differed < OUTVOTED:
+            return
         sure = [rank for rank in ranks if learnt.get(rank, 0) + standing.agreed >= LEARNT]
         if kind == "known answer" and standing.key in self.golden:
             sure = ranks  # others have shown that it can be repeated
@@ -109,8 +119,9 @@ class SelfChecks:
         elif kind not in self.not_comparable:
             self.not_comparable.add(kind)
             who = ", ".join(map(str, ranks[:8]))
+            doubt = "its kernels may be others" if kind == "neighbours" else "its arithmetic may not repeat at all"
             self.news.append(
-                f"rank {who} {_WORDS[kind]} before it had agreed {LEARNT} times: its arithmetic may not repeat at all "
+                f"rank {who} {_WORDS[kind]} before it had agreed {LEARNT} times: {doubt} "
                 "(see docs/corruption.md), so nothing is done about it"
             )
 

@@ -10,6 +10,7 @@ KINDS: dict[int, CheckKind] = {
     beat_self_checks.KNOWN_ANSWER: "known answer",
     beat_self_checks.RECOMPUTE: "recomputation",
     beat_self_checks.REPLAY: "replay",
+    beat_self_checks.NEIGHBOURS: "neighbours",
 }
 _STEP_MAX = 1 << 62
 

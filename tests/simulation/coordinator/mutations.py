@@ -226,6 +226,8 @@ MUTATIONS: tuple[Mutation, ...] = (
              ("reason_not_to_believe",)),
     Mutation("one difference is a device's though its arithmetic never repeated",
              _put(self_checks, "LEARNT", 0), Scenario("corruption_not_comparable")),
+    Mutation("a rank is wrong as soon as two others outvote it", _put(self_checks, "OUTVOTED", 1),
+             Scenario("corruption_outvoted")),
     # what must not be done
     Mutation("the others' steps do not acquit a silent node",
              _put(ProgressTable, "others_silent", lambda *_: True), Seeds("quiet", "false actions")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ryzen_coordinator.core.events import CheckKind, Collective, Probe, ProgressSeen, RankSeen, Standing
 
@@ -131,8 +131,16 @@ class RankCommands:
         """How checks of their own arithmetic of ranks of the node stand."""
         node = self.nodes[name]
         assert node.job is not None
-        kinds: dict[str, CheckKind] = {"answer": "known answer", "recompute": "recomputation", "replay": "replay"}
-        standing = Standing(kinds[kind], int(agreed), int(differed), int(clean), int(step), int(answer), key=1)
+        kinds: dict[str, CheckKind] = {"answer": "known answer", "recompute": "recomputation"}
+        standing = Standing(
+            kinds.get(kind, cast(CheckKind, kind)),
+            int(agreed),
+            int(differed),
+            int(clean),
+            int(step),
+            int(answer),
+            key=1,
+        )
         chosen = {int(number) for number in rank.split(",")}
         places = tuple(place for place, seen in enumerate(node.job.ranks) if seen.rank in chosen)
         self._change(node, self_checks=((places, standing),))

@@ -101,7 +101,7 @@ def test_what_ranks_say_of_their_arithmetic_is_of_a_known_kind_and_of_ranks_that
     said = pb.SelfChecks(rows=rows, kind=kind, agreed=agreed, clean_step=step, step=step, digest=step, key=step)
     job = pb.ObservedJob(run_id="job", ranks=[pb.ObservedRank(rank=rank) for rank in range(4)], self_checks=[said])
     found = convert.report("n", 1, pb.NodeUpdate(jobs=[job]), 0).jobs[0].self_checks
-    fits = bool(rows) and max(rows) < 4 and len(rows) <= 4 and kind in {1, 2, 3}
+    fits = bool(rows) and max(rows) < 4 and len(rows) <= 4 and kind in {1, 2, 3, 4}
     assert len(found) == fits
     for places, standing in found:
         assert (list(places), standing.agreed, standing.digest) == (rows, agreed, step)

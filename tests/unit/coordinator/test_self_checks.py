@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ryzen_coordinator.core.events import CheckKind, Standing
-from ryzen_coordinator.core.self_checks import LEARNT, SelfChecks
+from ryzen_coordinator.core.self_checks import LEARNT, OUTVOTED, SelfChecks
 
 ALL = (1 << 64) - 1
 KEY = 4711
@@ -46,6 +46,26 @@ def test_a_rank_that_contradicts_itself_is_named_once_it_has_agreed_often_enough
     else:
         assert found.found is None
         assert len(found.news) == 1
+
+
+def test_a_rank_that_two_others_outvote_is_named_at_the_third_time() -> None:
+    found = checks(4)
+    found.observe(range(4), Standing("neighbours", LEARNT))
+    for times in (1, 2):
+        found.observe([2], Standing("neighbours", LEARNT, times, clean_step=30, step=40))
+        assert found.found is None
+    found.observe([2], Standing("neighbours", LEARNT, OUTVOTED, clean_step=30, step=40))
+    assert found.found is not None
+    assert (found.found.ranks, found.found.clean_step) == ((2,), 30)
+
+
+def test_a_rank_that_was_outvoted_from_the_first_may_only_have_other_kernels() -> None:
+    found = checks(4)
+    for times in range(1, OUTVOTED + 2):
+        found.observe([2], Standing("neighbours", 0, times, step=5))
+    assert found.found is None
+    assert len(found.news) == 1
+    assert "rank 2" in found.news[0]
 
 
 def test_of_arithmetic_that_does_not_repeat_there_is_word_once() -> None:

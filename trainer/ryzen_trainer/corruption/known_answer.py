@@ -48,7 +48,7 @@ class KnownAnswer:
         """`device`: of this rank. `every`: steps between two answers, 0 for none. Raises ValueError if negative."""
         if every < 0:
             raise ValueError(f"every must be 0 or more, not {every}")
-        self.record = OwnRecord(run, KNOWN_ANSWER, "the fixed computation")
+        self.record = OwnRecord(run, KNOWN_ANSWER, "the fixed computation differs from itself")
         self._run, self._every, self._device = run, every, torch.device(device)
         self._on = bool(every) and run.attached
         self._tensors: list[Tensor] = []

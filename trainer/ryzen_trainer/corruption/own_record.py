@@ -19,10 +19,10 @@ DIFFERED_MAX = 3
 class OwnRecord:
     """Of one kind of check in this process."""
 
-    def __init__(self, run: Run, kind: int, name: str) -> None:
-        """`name`: in words, for the log."""
+    def __init__(self, run: Run, kind: int, differs: str) -> None:
+        """`differs`: what the log says of the first difference."""
         self.agreed = self.differed = 0
-        self._run, self._kind, self._name = run, kind, name
+        self._run, self._kind, self._differs = run, kind, differs
         self._begin: int | None = None
         self._clean = self._step = 0
 
@@ -43,7 +43,7 @@ class OwnRecord:
             self.differed += 1
             if self.differed == 1:
                 self._step = done
-                log.warning("step %d: %s differs from itself on this rank", done, self._name)
+                log.warning("step %d, this rank: %s", done, self._differs)
             self._tell(self._clean, digest, key)
         elif not self.differed:
             self.agreed += 1

@@ -46,7 +46,7 @@ class RecomputeCheck:
         """`every`: of so many segments one is compared, 0 for none. Raises ValueError if it is negative."""
         if every < 0:
             raise ValueError(f"every must be 0 or more, not {every}")
-        self.record = OwnRecord(run, RECOMPUTE, "a checkpointed segment's output")
+        self.record = OwnRecord(run, RECOMPUTE, "a checkpointed segment's output differs from itself")
         self._on = bool(every) and run.attached
         self._run, self._every = run, every
         self._calls = self._steps = 0

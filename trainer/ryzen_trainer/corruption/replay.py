@@ -2,7 +2,7 @@
 
     replay = StepReplay(model, run)
     ...
-    with replay.of(lambda: loss_of(model(inputs), targets)):
+    with replay.of(lambda inputs, targets: loss_of(model(inputs), targets), inputs, targets):
         loss = loss_of(model(inputs), targets)
         loss.backward()
 
@@ -14,31 +14,32 @@ has contradicted itself.
 A replay costs a forward and a backward, so only one micro-batch in `every` steps is replayed. On suspicion each of the
 next `SUSPICION_STEPS` is: after `suspect()`, which a guard calls when it skips a step, and at the start of a generation
 that goes on after a rollback. That is also how a device is found that spoils the parameters of one of two replicas now
-and then: neither can be named, both go back, and the steps that are done again are replayed.
+and then: neither can be named, both go back, and the steps that are done again are replayed. The first `ROUNDS` of
+them are computed by two other ranks as well (neighbours.py), for a device may be wrong in the same way each time.
 
 It leaves no trace: parameters, their gradients, buffers and random generators are as they were, DDP sums nothing.
 
 Sees: anything that comes out otherwise one of the two times and changes a gradient, in a micro-batch that is replayed.
 Does not see: a fault in a step between two replays (docs/corruption.md has the odds); what goes wrong after the
-gradient has left the backward: in the sum, in the optimizer (the replica check does); a device that is wrong in the
-same way both times (the known answer may). Parameters that are sharded (FSDP2): the replay would be a collective.
+gradient has left the backward: in the sum, in the optimizer (the replica check does); without a suspicion, a device
+that is wrong in the same way both times (the known answer may). Parameters that are sharded (FSDP2): the replay would
+be a collective.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from ryzen_protos.beat_self_checks import REPLAY
-from ryzen_trainer.checkpoint.random_state import RandomState
+from ryzen_trainer.corruption.again import GradientDigest, State, once_more
 from ryzen_trainer.corruption.arriving import Arriving
-from ryzen_trainer.corruption.digest import bits, combined
+from ryzen_trainer.corruption.neighbours import Neighbours
 from ryzen_trainer.corruption.own_record import OwnRecord
 from ryzen_trainer.run import Run
 
@@ -48,6 +49,8 @@ EVERY = 500
 """Steps between two replays. docs/corruption.md has the cost that this follows from."""
 SUSPICION_STEPS = 50
 """Steps that are all replayed after a suspicion: what flips in one of ten is seen with 99 %."""
+ROUNDS = 8
+"""Steps after a suspicion whose micro-batch two other ranks compute as well."""
 LEARNING, LEARNING_EVERY = 8, 50
 """Until so many replays have been equal, they are closer to each other: before that nothing would follow from one
 that is not (LEARNT in the coordinator's core/self_checks.py)."""
@@ -65,7 +68,7 @@ class StepReplay:
         """
         if every < 0:
             raise ValueError(f"every must be 0 or more, not {every}")
-        self.record = OwnRecord(run, REPLAY, "the gradient of a micro-batch")
+        self.record = OwnRecord(run, REPLAY, "the gradient of a micro-batch differs from itself")
         self.why_not = "" if every and run.attached else "it is switched off, or there is no agent"
         self._model, self._run, self._every = model, run, every
         self._parameters = [each for each in model.parameters() if each.requires_grad]
@@ -75,27 +78,35 @@ class StepReplay:
         self._number: int | None = None
         self._steps = 0
         self._suspicious = SUSPICION_STEPS if run.resume_at_most is not None else 0
+        self._rounds = ROUNDS if self._suspicious else 0
         self._pending: tuple[int, Arriving] | None = None
+        self._neighbours: Neighbours | None = None
 
     def suspect(self) -> None:
         """Something is odd: of the next steps each is replayed."""
-        self._suspicious = SUSPICION_STEPS
+        self._suspicious, self._rounds = SUSPICION_STEPS, ROUNDS
 
     @contextmanager
-    def of(self, compute: Callable[[], Tensor]) -> Iterator[None]:
-        """Around the forward and backward of a micro-batch. `compute` is that forward once more: the loss of it.
+    def of(self, compute: Callable[..., Tensor], *batch: Tensor) -> Iterator[None]:
+        """Around the forward and backward of a micro-batch. `compute(*batch)`: that forward once more, the loss of it.
 
-        At most one micro-batch a step is replayed, the first.
+        At most one micro-batch a step is replayed, the first. Where `compute` has the micro-batch in itself and `batch`
+        is not given, no other rank can compute it as well.
         """
         if not self._is_due():
             yield
+            self._answer(compute)  # after the last micro-batch what others have laid out is there, if not before
             return
-        before = _State(self._model)
-        first = _GradientDigest(self._parameters)
+        before = State(self._model)
+        if batch and self._rounds:
+            self._rounds -= 1
+            self._offer(before, batch)
+        first = GradientDigest(self._parameters)
         with first:
             yield
         with self._run.section("replay"):
-            self._replay(compute, before, first)
+            self._replay(partial(compute, *batch), before, first)
+        self._answer(compute)
 
     def _is_due(self) -> bool:
         if self.why_not:
@@ -105,6 +116,8 @@ class StepReplay:
         if number == self._number:
             return False
         self._number = number
+        if self._neighbours is not None:
+            self._contained(partial(self._neighbours.compare, number))
         self._steps += 1
         if self._steps <= FIRST or self._pending is not None:
             return False
@@ -114,24 +127,35 @@ class StepReplay:
         every = self._every if self.record.agreed >= LEARNING else min(self._every, LEARNING_EVERY)
         return (number + 1) % every == 0
 
-    def _replay(self, compute: Callable[[], Tensor], before: _State, first: _GradientDigest) -> None:
-        after = _State(self._model)
+    def _replay(self, compute: Callable[[], Tensor], before: State, first: GradientDigest) -> None:
         try:
-            with (
-                before,
-                _alone(self._model),
-                _gradients_aside(self._parameters),
-                _GradientDigest(self._parameters) as again,
-            ):
-                torch.autograd.backward(compute())
+            again = once_more(self._model, self._parameters, compute, before.restore)
         except RuntimeError as error:  # out of memory, or a closure that cannot be called twice
             self.why_not = f"it failed: {error}".partition("\n")[0]
             log.warning("no step replay any more: %s", self.why_not)
             return
-        finally:
-            after.restore()
-        self._pending = self._run.number + 1, Arriving((first.value() != again.value()).long())
+        self._pending = self._run.number + 1, Arriving((first.value() != again).long())
+        if self._neighbours is not None:
+            self._contained(partial(self._neighbours.computed, self._run.number, first.value(), again))
         self._publish()
+
+    def _offer(self, state: State, batch: Sequence[Tensor]) -> None:
+        if self._neighbours is None:
+            self._neighbours = Neighbours(self._model, self._parameters, self._run)
+        self._contained(partial(self._neighbours.offer, self._run.number, state, batch))
+
+    def _answer(self, compute: Callable[..., Tensor]) -> None:
+        if self._neighbours is not None and self._neighbours.owes(self._run.number):
+            with self._run.section("replay"):
+                self._contained(partial(self._neighbours.answer, self._run.number, compute))
+
+    def _contained(self, call: Callable[[], None]) -> None:
+        """Other ranks' help is no reason to fail: memory and the job's store may be short."""
+        try:
+            call()
+        except (RuntimeError, ValueError) as error:
+            if self._neighbours is not None:
+                self._neighbours.give_up(str(error).partition("\n")[0])
 
     def _publish(self) -> None:
         if self._pending is not None and self._pending[1].arrived():
@@ -140,97 +164,3 @@ class StepReplay:
             self.record.take(done, not differs.number())
             if self.record.over:
                 self.why_not = "it differs too often"
-
-
-class _GradientDigest:
-    """Of what a backward gives each parameter, before it is added to what is there or summed over the ranks."""
-
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self._parameters = parameters
-        self._sums: dict[int, Tensor] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> _GradientDigest:
-        self._handles = [
-            each.register_hook(self._hook(place))  # type: ignore[no-untyped-call]
-            for place, each in enumerate(self._parameters)
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def value(self) -> Tensor:
-        """A 0-dimensional int64 tensor on the device of the gradients; they must share one."""
-        if not self._sums:
-            return torch.zeros((), dtype=torch.int64)
-        nothing = torch.zeros_like(next(iter(self._sums.values())))
-        return combined(torch.stack([self._sums.get(place, nothing) for place in range(len(self._parameters))]))
-
-    def _hook(self, place: int) -> Callable[[Tensor], None]:
-        def digest(gradient: Tensor) -> None:
-            with torch.no_grad():
-                found = bits(gradient.detach())
-                known = self._sums.get(place)  # from an earlier of several backwards within one
-                self._sums[place] = found if known is None else known + found
-
-        return digest
-
-
-class _State:
-    """What a forward may read and change beside parameters: buffers and random generators, as they are now."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._random = RandomState.capture()
-        self._buffers = [(each, each.detach().clone()) for each in model.buffers()]
-
-    def __enter__(self) -> None:
-        self.restore()
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def restore(self) -> None:
-        self._random.restore()
-        with torch.no_grad():
-            for buffer, value in self._buffers:
-                buffer.copy_(value)
-
-
-@contextmanager
-def _gradients_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Gradients of a backward in here are let go of one by one, and those from before are there again afterwards."""
-
-    def let_go(parameter: Tensor) -> None:
-        parameter.grad = None
-
-    before = [each.grad for each in parameters]
-    handles = [each.register_post_accumulate_grad_hook(let_go) for each in parameters]  # type: ignore[no-untyped-call]
-    for each in parameters:
-        each.grad = None
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for each, gradient in zip(parameters, before, strict=True):
-            each.grad = gradient
-
-
-@contextmanager
-def _alone(model: nn.Module) -> Iterator[None]:
-    """DDP sums nothing over the ranks in here, and does not send its buffers round."""
-    if not isinstance(model, DistributedDataParallel):
-        yield
-        return
-    sends_buffers = model.require_forward_param_sync
-    model.require_forward_param_sync = False
-    try:
-        with _no_sync(model):
-            yield
-    finally:
-        model.require_forward_param_sync = sends_buffers
-
-
-def _no_sync(model: DistributedDataParallel) -> AbstractContextManager[None]:
-    return model.no_sync() if model.require_backward_grad_sync else nullcontext()

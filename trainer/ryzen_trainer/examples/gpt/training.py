@@ -223,10 +223,10 @@ def _gradients(parts: Parts) -> Tensor:
             parts.run.batch_read(batch)
             inputs, targets = (each.to(parts.device) for each in batch)
         last = index == parts.division.accumulation - 1
-        compute = partial(_loss, parts, inputs, targets)
-        with _synchronised(parts.model, last), parts.checks.replay.of(compute):
+        compute = partial(_loss, parts)
+        with _synchronised(parts.model, last), parts.checks.replay.of(compute, inputs, targets):
             with parts.run.section("forward"):
-                loss = compute()
+                loss = compute(inputs, targets)
             with parts.run.section("backward"):
                 torch.autograd.backward(loss)
         total += loss.detach()

@@ -1,0 +1,209 @@
+"""`Neighbours`: under suspicion, a micro-batch that two other ranks compute as well.
+
+A device that is wrong in the same way each time agrees with itself, so its own replay sees nothing. Here the rank lays
+out what the forward starts from (the micro-batch, buffers, torch's random generators) in the job's store, the two ranks
+before it in the ring do the same, and each computes what its two neighbours laid out. Gradients before the sum depend
+on nothing else, for replicas have the same parameters. Two ranks that agree with each other, and not with the one whose
+micro-batch it is, name it.
+
+Nobody waits for anybody. With DDP a rank that has its gradients knows that every other has begun its backward, so what
+was laid out before the forward is there; what is not is passed over. The answers are read a step later.
+
+Of three replicas or more with DDP, of ranks of one device model and one software, and of a micro-batch of up to
+`BYTES_MAX`, only. Random numbers of Python and NumPy are not sent along.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import distributed_c10d
+from torch.nn.parallel import DistributedDataParallel
+
+from ryzen_protos.beat_self_checks import NEIGHBOURS
+from ryzen_trainer.corruption.again import State, once_more
+from ryzen_trainer.corruption.digest import as_unsigned
+from ryzen_trainer.corruption.known_answer import key_of
+from ryzen_trainer.corruption.own_record import OwnRecord
+from ryzen_trainer.run import Run
+
+log = logging.getLogger(__name__)
+
+WITNESSES = 2
+BYTES_MAX = 1 << 20
+"""Of what a rank lays out. The store is in one process: a thousand ranks make it hold a gigabyte for a step."""
+PATIENCE = 4
+"""Steps after which answers that are not there are given up."""
+
+_KINDS = {str(kind).removeprefix("torch."): kind for kind in (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+)}  # fmt: skip
+_instances = itertools.count()
+
+
+@dataclass
+class _Round:
+    """One step's. `owed`: places whose micro-batch this rank has not computed yet."""
+
+    step: int
+    owed: list[int]
+    digest: int | None = None
+
+
+@dataclass
+class _Ring:
+    """Who computes whose: the ranks of the model's group in their order, `place` being this one's."""
+
+    size: int
+    place: int
+    before: list[int] = field(init=False)
+    behind: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = [(self.place - each) % self.size for each in range(1, WITNESSES + 1)]
+        self.behind = [(self.place + each) % self.size for each in range(1, WITNESSES + 1)]
+
+
+class Neighbours:
+    """Of one model. Where it cannot be done, `why_not` says why and nothing is."""
+
+    def __init__(self, model: nn.Module, parameters: Sequence[Tensor], run: Run) -> None:
+        self.record = OwnRecord(run, NEIGHBOURS, "two other ranks agree on another gradient of its micro-batch")
+        self.why_not = ""
+        self._model, self._parameters = model, parameters
+        self._name = f"ryzen/neighbours/{os.environ.get('RYZEN_GENERATION', '0')}/{next(_instances)}"
+        self._open: list[_Round] = []
+        self._ring = _Ring(1, 0)
+        self._device = parameters[0].device if parameters else torch.device("cpu")
+        if not isinstance(model, DistributedDataParallel):
+            self.why_not = "the model is no DistributedDataParallel"
+            return
+        ranks = dist.get_process_group_ranks(model.process_group)
+        if len(ranks) <= WITNESSES:
+            self.why_not = f"there are fewer than {WITNESSES + 1} replicas"
+            return
+        self._ring = _Ring(len(ranks), ranks.index(dist.get_rank()))
+        self._store = distributed_c10d._get_default_store()
+
+    def offer(self, step: int, state: State, batch: Sequence[Tensor]) -> None:
+        """Lay out what this step's first micro-batch starts from, before its forward. Raises ValueError where it cannot
+        be sent, RuntimeError without a store (as the next two)."""
+        if self.why_not or not batch or self.record.over:
+            return
+        buffers = [value for _, value in state.buffers]
+        laid_out = pack([state.random.torch, _none_as_empty(state.random.cuda), *buffers, *batch])
+        self._store.set(self._key(step, self._ring.place), laid_out)  # type: ignore[arg-type] # bytes are taken too
+        self._open.append(_Round(step, list(self._ring.before)))
+
+    def computed(self, step: int, first: Tensor, again: Tensor) -> None:
+        """By this rank itself, twice. Where these differ, that says all."""
+        for each in self._of(step):
+            each.digest = as_unsigned(int(first)) if int(first) == int(again) else None
+
+    def owes(self, step: int) -> bool:
+        """Whether there may be something to compute for another in this step."""
+        return any(each.owed for each in self._of(step))
+
+    def answer(self, step: int, compute: Callable[..., Tensor]) -> None:
+        """Compute what the ranks before this one have laid out, as far as it is there. Raises RuntimeError, and
+        ValueError for what no rank has laid out."""
+        for owner, owed in [(owner, each.owed) for each in self._of(step) for owner in each.owed]:
+            key = self._key(step, owner)
+            if self._store.check([key]):
+                owed.remove(owner)
+                theirs = self._begin(unpack(self._store.get(key)), compute)
+                found = once_more(self._model, self._parameters, *theirs)
+                self._store.set(f"{key}/{self._ring.place}", self._said(as_unsigned(int(found))))
+
+    def compare(self, step: int) -> None:
+        """Read the answers to earlier steps' micro-batches that both are there."""
+        for each in [each for each in self._open if each.step != step]:
+            own = self._key(each.step, self._ring.place)
+            keys = [f"{own}/{place}" for place in self._ring.behind]
+            there = self._store.check(keys)
+            if not there and step - each.step < PATIENCE:
+                continue
+            self._open.remove(each)
+            if there and each.digest is not None:
+                self._judge(each.step, self._said(each.digest), [self._store.get(key).decode() for key in keys])
+            for key in (own, *(keys if there else ())):
+                self._store.delete_key(key)
+
+    def _judge(self, step: int, own: str, answers: list[str]) -> None:
+        devices = {each.partition(" ")[0] for each in (own, *answers)}
+        if len(set(answers)) == 1 and len(devices) == 1:
+            self.record.take(step + 1, answers[0] == own)
+
+    def _said(self, digest: int) -> str:
+        """With the key of device and software: only those of one key can be compared."""
+        return f"{key_of(self._device)} {digest}"
+
+    def _begin(
+        self, theirs: list[Tensor], compute: Callable[..., Tensor]
+    ) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+        """The forward on what was laid out, and what puts generators and buffers there."""
+        buffers = list(self._model.buffers())
+        random, cuda, values = theirs[0], theirs[1], theirs[2 : 2 + len(buffers)]
+        batch = [each.to(self._device) for each in theirs[2 + len(buffers) :]]
+
+        def begin() -> None:
+            torch.set_rng_state(random)
+            if cuda.numel():
+                torch.cuda.set_rng_state(cuda)
+            with torch.no_grad():
+                for buffer, value in zip(buffers, values, strict=True):
+                    buffer.copy_(value)
+
+        return lambda: compute(*batch), begin
+
+    def _of(self, step: int) -> list[_Round]:
+        return [each for each in self._open if each.step == step]
+
+    def _key(self, step: int, place: int) -> str:
+        return f"{self._name}/{step}/{place}"
+
+    def give_up(self, why: str) -> None:
+        """It is not to be tried again."""
+        self.why_not, self._open = why, []
+        log.warning("no replay on other ranks: %s", why)
+
+
+def pack(tensors: Sequence[Tensor]) -> bytes:
+    """Types and shapes as a line of JSON, then the bytes. Raises ValueError where that is too much, or not dense."""
+    hosts = [each.detach().cpu().contiguous() for each in tensors]
+    total = sum(each.numel() * each.element_size() for each in hosts)
+    if total > BYTES_MAX:
+        raise ValueError(f"a micro-batch of {total} bytes with its buffers is more than {BYTES_MAX}")
+    kinds = [str(each.dtype).removeprefix("torch.") for each in hosts]
+    if unknown := set(kinds) - set(_KINDS):
+        raise ValueError(f"tensors of {min(unknown)} are not sent")
+    head = json.dumps([[kind, list(each.shape)] for kind, each in zip(kinds, hosts, strict=True)])
+    raw = b"".join(each.reshape(-1).view(torch.uint8).numpy().tobytes() for each in hosts)
+    return head.encode() + b"\n" + raw
+
+
+def unpack(laid_out: bytes) -> list[Tensor]:
+    """What `pack` was given. Raises ValueError for anything else."""
+    head, _, raw = laid_out.partition(b"\n")
+    found, at = [], 0
+    for kind, shape in json.loads(head):
+        like = torch.empty(shape, dtype=_KINDS[kind])
+        length = like.numel() * like.element_size()
+        if length:
+            like.view(-1).view(torch.uint8).copy_(torch.frombuffer(bytearray(raw[at : at + length]), dtype=torch.uint8))
+        found.append(like)
+        at += length
+    return found
+
+
+def _none_as_empty(tensor: Tensor | None) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8) if tensor is None else tensor
