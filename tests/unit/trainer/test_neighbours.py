@@ -31,3 +31,5 @@ def test_more_than_a_store_should_hold_is_refused_in_words() -> None:
         pack([torch.zeros(BYTES_MAX + 1, dtype=torch.uint8)])
     with pytest.raises(ValueError, match="complex64"):
         pack([torch.zeros(2, dtype=torch.complex64)])
+    with pytest.raises(ValueError, match="only plain tensors"):
+        pack([{"input_ids": torch.zeros(2)}])  # type: ignore[list-item]

@@ -76,8 +76,10 @@ class _Ring:
 class Neighbours:
     """Of one model. Where it cannot be done, `why_not` says why and nothing is."""
 
-    def __init__(self, model: nn.Module, parameters: Sequence[Tensor], run: Run) -> None:
+    def __init__(self, model: nn.Module, parameters: Sequence[Tensor], run: Run, begin: int) -> None:
+        """`begin`: the step that this process began with. A device that is always wrong was so from there on."""
         self.record = OwnRecord(run, NEIGHBOURS, "two other ranks agree on another gradient of its micro-batch")
+        self.record.begin(begin)
         self.why_not = ""
         self._model, self._parameters = model, parameters
         self._name = f"ryzen/neighbours/{os.environ.get('RYZEN_GENERATION', '0')}/{next(_instances)}"
@@ -178,7 +180,10 @@ class Neighbours:
 
 
 def pack(tensors: Sequence[Tensor]) -> bytes:
-    """Types and shapes as a line of JSON, then the bytes. Raises ValueError where that is too much, or not dense."""
+    """Types and shapes as a line of JSON, then the bytes. Raises ValueError for too much, or for what is no plain
+    tensor."""
+    if not all(isinstance(each, Tensor) and each.layout == torch.strided for each in tensors):
+        raise ValueError("of a micro-batch only plain tensors can be sent")
     hosts = [each.detach().cpu().contiguous() for each in tensors]
     total = sum(each.numel() * each.element_size() for each in hosts)
     if total > BYTES_MAX:

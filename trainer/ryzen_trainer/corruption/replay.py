@@ -75,7 +75,7 @@ class StepReplay:
         if not self.why_not and any(isinstance(each, DTensor) for each in self._parameters):
             self.why_not = "parameters are sharded"
             log.warning("no step replay: %s", self.why_not)
-        self._number: int | None = None
+        self._number = self._begin = -1
         self._steps = 0
         self._suspicious = SUSPICION_STEPS if run.resume_at_most is not None else 0
         self._rounds = ROUNDS if self._suspicious else 0
@@ -115,6 +115,8 @@ class StepReplay:
         number = self._run.number
         if number == self._number:
             return False
+        if self._begin < 0:
+            self._begin = number
         self._number = number
         if self._neighbours is not None:
             self._contained(partial(self._neighbours.compare, number))
@@ -141,7 +143,7 @@ class StepReplay:
 
     def _offer(self, state: State, batch: Sequence[Tensor]) -> None:
         if self._neighbours is None:
-            self._neighbours = Neighbours(self._model, self._parameters, self._run)
+            self._neighbours = Neighbours(self._model, self._parameters, self._run, self._begin)
         self._contained(partial(self._neighbours.offer, self._run.number, state, batch))
 
     def _answer(self, compute: Callable[..., Tensor]) -> None:
