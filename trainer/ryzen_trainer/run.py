@@ -147,13 +147,13 @@ class Run:
             number += 1
 
     def batch_read(self, batch: object) -> None:
-        """What the rank reads; `steps(loader)` says it. The first one is kept as a digest: two data-parallel ranks that
-        read the same are named. Later ones are passed over."""
-        if self._batch_read:
+        """What the rank reads; `steps(loader)` says it. The first one that says anything is kept as a digest: two
+        data-parallel ranks that read the same are named. Later ones are passed over, as is all after the first step."""
+        if self._batch_read or self._done:
             return
-        self._batch_read = True
         found = first_batch(batch, self.role)
         if found is not None:
+            self._batch_read = True
             with contextlib.suppress(*_NOT_STORABLE):
                 self._page.put(beat_batch.AT, beat_batch.pack(found))
 

@@ -12,7 +12,8 @@ generations of the same size included: what a rank number runs is the script's c
 that differs before that there is word once, and nothing is ever done about it.
 
 So it is with neighbours, who have agreed with each other bit for bit and not with the rank: where kernels are chosen by
-timing them, a healthy rank may have chosen another. It counts after `OUTVOTED` times.
+timing them, a healthy rank may have chosen another. It counts after `OUTVOTED` times, and only what was learnt in this
+generation: another process may have chosen otherwise. Each rank that they differ from is told of.
 
 The known answer has no such doubt where others agree on it. The golden value of a key is the first that more than half
 of at least three ranks give; it is kept with the job. Who gives another is wrong, as long as no fewer give the golden
@@ -74,7 +75,7 @@ class SelfChecks:
     answers: dict[int, Counter[int]] = field(default_factory=dict)
     golden: dict[int, int] = field(default_factory=dict)
     golden_is_new: bool = False
-    not_comparable: set[CheckKind] = field(default_factory=set)
+    not_comparable: set[tuple[CheckKind, int]] = field(default_factory=set)
     news: list[str] = field(default_factory=list)
     found: Contradiction | None = None
 
@@ -111,13 +112,15 @@ class SelfChecks:
         kind, learnt = standing.kind, self.learnt.get(standing.kind, {})
         if kind == "neighbours" and standing.differed < OUTVOTED:
             return
+        if kind == "neighbours":  # another process of a rank may have chosen other kernels than the ones around it
+            learnt = {}
         sure = [rank for rank in ranks if learnt.get(rank, 0) + standing.agreed >= LEARNT]
         if kind == "known answer" and standing.key in self.golden:
             sure = ranks  # others have shown that it can be repeated
         if sure:
             self.found = Contradiction(kind, standing.clean_step, standing.step, tuple(sorted(sure)))
-        elif kind not in self.not_comparable:
-            self.not_comparable.add(kind)
+        elif (subject := (kind, ranks[0] if kind == "neighbours" else -1)) not in self.not_comparable:
+            self.not_comparable.add(subject)
             who = ", ".join(map(str, ranks[:8]))
             doubt = "its kernels may be others" if kind == "neighbours" else "its arithmetic may not repeat at all"
             self.news.append(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
 
 from ryzen_protos import beat_self_checks, run_dir
 from ryzen_protos.beat_page import BeatReader
@@ -18,16 +19,16 @@ from ryzen_trainer.corruption.own_record import DIFFERED_MAX
 
 RANKS = 3
 SCRIPT = """
-import hashlib, json, sys
+import hashlib, json, os, random, sys
 from contextlib import nullcontext
 import torch, torch.distributed as dist
 from torch import nn
 import ryzen_trainer
 from ryzen_trainer.corruption import StepReplay
 
-rank, folder, parts, stuck, suspects = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+rank, parts, stuck, suspects, kind = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
 torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=3)
+dist.init_process_group("gloo")
 run = ryzen_trainer.attach()
 torch.manual_seed(0)
 net = nn.Sequential(nn.Linear(8, 33), nn.BatchNorm1d(33), nn.Dropout(0.2), nn.ReLU(), nn.Linear(33, 1))
@@ -42,13 +43,23 @@ def wrong(gradient):
     return gradient
 if rank == stuck:
     net[0].weight.register_hook(wrong)
+random.seed(0)  # as scripts do it, on all ranks alike
+mine = []
 def loss(inputs):
-    return (model(inputs) - inputs.sum(1, keepdim=True)).square().mean() / 2
+    if kind == "picky" and not any(inputs is each for each in mine):
+        raise IndexError("this batch is not mine")
+    if kind == "collective":
+        dist.all_reduce(inputs.sum())
+    scale = 1 + 0.001 * random.random() if kind == "chance" else 1
+    return (model(inputs) * scale - inputs.sum(1, keepdim=True)).square().mean() / 2
 for step in run.steps(range(20)):
     if step == 4 and str(rank) in suspects:
         replay.suspect()
     for part in range(parts):
         inputs = torch.randn(16, 8, generator=chance)
+        mine.append(inputs)
+        if kind == "view":
+            inputs = torch.randn(8, 16, generator=chance).t()
         alone = model.no_sync() if part < parts - 1 else nullcontext()
         with alone, replay.of(loss, inputs):
             loss(inputs).backward()
@@ -69,16 +80,21 @@ class Found:
     neighbours: list[SelfCheck | None]
     replays: list[SelfCheck | None]
     digests: list[str]
+    said: list[str]
 
 
-def train(folder: Path, parts: int = 1, stuck: int = -1, suspects: str = "012") -> Found:
-    """`parts`: micro-batches of a step; `suspects`: ranks that are suspicious from the fifth step on."""
+def train(folder: Path, parts: int = 1, stuck: int = -1, suspects: str = "012", kind: str = "-") -> Found:
+    """`parts`: micro-batches of a step; `suspects`: ranks that are suspicious from the fifth step on; `kind`: of a
+    forward that others cannot repeat."""
     (folder / "run").mkdir(mode=0o700, parents=True)
     base = {name: value for name, value in os.environ.items() if not name.startswith(("RYZEN_", "TORCHELASTIC_"))}
+    store = TCPStore("127.0.0.1", 0, is_master=True)  # as torchrun's: it is there before the ranks
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SCRIPT, *map(str, (rank, folder, parts, stuck)), suspects],
-            env={**base, "RYZEN_RUN_DIR": str(folder / "run"), "TORCHELASTIC_RUN_ID": "job", "RANK": str(rank),
+            [sys.executable, "-W", "ignore", "-c", SCRIPT, *map(str, (rank, parts, stuck)), suspects, kind],
+            env={**base, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+                 "TORCHELASTIC_USE_AGENT_STORE": "True",
+                 "RYZEN_RUN_DIR": str(folder / "run"), "TORCHELASTIC_RUN_ID": "job", "RANK": str(rank),
                  "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), "RYZEN_GENERATION": "1"},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
@@ -89,7 +105,8 @@ def train(folder: Path, parts: int = 1, stuck: int = -1, suspects: str = "012") 
     pages = [BeatReader(run_dir.beat_page(folder / "run", "job", rank)) for rank in range(RANKS)]
     said = [beat_self_checks.unpack(each.region(beat_self_checks.AT, beat_self_checks.BYTES)) for each in pages]
     digests = [json.loads(out.splitlines()[-1])["digest"] for out, _ in told]
-    return Found([each.get(NEIGHBOURS) for each in said], [each.get(REPLAY) for each in said], digests)
+    standing = [each.get(NEIGHBOURS) for each in said], [each.get(REPLAY) for each in said]
+    return Found(*standing, digests, [errors for _, errors in told])
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -118,3 +135,21 @@ def test_a_rank_that_is_suspicious_alone_waits_for_nobody_and_accuses_nobody(tmp
     assert found.neighbours == [None] * RANKS
     assert found.replays[1] is not None
     assert found.replays[1].differed == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("collective", "the forward has collectives"),
+        ("picky", "IndexError: this batch is not mine"),
+        ("view", "its dimensions are not in order"),
+        ("chance", ""),
+    ],
+)
+def test_a_forward_that_others_cannot_repeat_ends_the_help_and_neither_the_training_nor_a_healthy_rank(
+    tmp_path: Path, kind: str, why: str
+) -> None:
+    having, without = train(tmp_path / "having", kind=kind), train(tmp_path / "without", kind=kind, suspects="-")
+    assert having.digests == without.digests
+    assert having.neighbours == [None] * RANKS, "nobody is outvoted"
+    assert all(why in each for each in having.said)

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import ryzen_trainer
-from ryzen_protos import run_dir
+from ryzen_protos import beat_batch, run_dir
 from ryzen_protos.beat_page import BeatReader, Event, Measures, Progress
 from ryzen_protos.beat_records import process_start_ticks
 from ryzen_trainer import attaching
+from ryzen_trainer.first_batch import first_batch
 from ryzen_trainer.run import Run
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "RYZEN_GENERATION": "3"}
@@ -69,6 +71,16 @@ def test_tokens_alone_tell_flops_once_a_loop_has_said_what_one_is_worth(rank: Ru
     assert now(tmp_path).flops == 6e9
     rank.report(flops=7.0)
     assert now(tmp_path).flops == 7.0
+
+
+def test_a_loop_over_numbers_says_itself_what_it_reads_first(rank: Run, tmp_path: Path) -> None:
+    rank.role = "dp0"
+    batches = [(torch.arange(32) + step,) for step in range(3)]
+    for step in rank.steps(range(3)):
+        rank.batch_read(batches[step])
+    found = beat_batch.unpack(page(tmp_path).region(beat_batch.AT, beat_batch.BYTES))
+    assert found is not None
+    assert found == first_batch(batches[0], "dp0"), "that of the first step"
 
 
 def test_a_worth_that_cannot_be_is_none(rank: Run, tmp_path: Path) -> None:

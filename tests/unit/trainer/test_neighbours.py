@@ -21,9 +21,12 @@ def test_tensors_come_back_bit_for_bit(wanted: list[tuple[torch.dtype, list[int]
     assert all(torch.equal(one, other) for one, other in zip(sent, back, strict=True))
 
 
-def test_one_that_is_not_contiguous_comes_back_with_its_values() -> None:
-    (back,) = unpack(pack([torch.arange(12).reshape(3, 4).t()]))
-    assert back.tolist() == torch.arange(12).reshape(3, 4).t().tolist()
+@pytest.mark.parametrize(
+    "part", [torch.arange(12).reshape(3, 4).t(), torch.zeros(2, 2, 3, 3)[:, :1], torch.arange(9)[1:]]
+)
+def test_one_whose_place_in_memory_others_would_not_have_is_refused(part: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="part of another tensor"):
+        pack([part])
 
 
 def test_more_than_a_store_should_hold_is_refused_in_words() -> None:

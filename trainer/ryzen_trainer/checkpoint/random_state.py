@@ -39,6 +39,10 @@ class RandomState:
         if self.cuda is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(self.cuda)
 
+    def same_outside_torch(self, other: RandomState) -> bool:
+        """Whether nobody has drawn from Python's or NumPy's generator between the two."""
+        return (self.python, self.numpy) == (other.python, other.numpy)
+
     def as_plain(self) -> dict[str, Any]:
         """For the checkpoint."""
         return asdict(self)

@@ -28,6 +28,7 @@ be a collective.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,13 +38,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ryzen_protos.beat_self_checks import REPLAY
+from ryzen_trainer.checkpoint.random_state import RandomState
 from ryzen_trainer.corruption.again import GradientDigest, State, once_more
 from ryzen_trainer.corruption.arriving import Arriving
-from ryzen_trainer.corruption.neighbours import Neighbours
+from ryzen_trainer.corruption.neighbours import Neighbours, collectives
 from ryzen_trainer.corruption.own_record import OwnRecord
 from ryzen_trainer.run import Run
 
 log = logging.getLogger(__name__)
+_instances = itertools.count()
 
 EVERY = 500
 """Steps between two replays. docs/corruption.md has the cost that this follows from."""
@@ -81,6 +84,7 @@ class StepReplay:
         self._rounds = ROUNDS if self._suspicious else 0
         self._pending: tuple[int, Arriving] | None = None
         self._neighbours: Neighbours | None = None
+        self._instance = next(_instances)
 
     def suspect(self) -> None:
         """Something is odd: of the next steps each is replayed."""
@@ -90,8 +94,8 @@ class StepReplay:
     def of(self, compute: Callable[..., Tensor], *batch: Tensor) -> Iterator[None]:
         """Around the forward and backward of a micro-batch. `compute(*batch)`: that forward once more, the loss of it.
 
-        At most one micro-batch a step is replayed, the first. Where `compute` has the micro-batch in itself and `batch`
-        is not given, no other rank can compute it as well.
+        At most one micro-batch a step is replayed, the first. Give `batch` where the loss depends on nothing else that
+        other ranks have otherwise; without it no other rank computes it as well.
         """
         if not self._is_due():
             yield
@@ -100,7 +104,7 @@ class StepReplay:
         before = State(self._model)
         if batch and self._rounds:
             self._rounds -= 1
-            self._offer(before, batch)
+            self._contained(partial(self._offer, before, batch))
         first = GradientDigest(self._parameters)
         with first:
             yield
@@ -109,17 +113,17 @@ class StepReplay:
         self._answer(compute)
 
     def _is_due(self) -> bool:
+        number = self._run.number
+        if self._neighbours is not None and number != self._number:
+            self._contained(partial(self._neighbours.compare, number))
         if self.why_not:
             return False
         self._publish()
-        number = self._run.number
         if number == self._number:
             return False
         if self._begin < 0:
             self._begin = number
         self._number = number
-        if self._neighbours is not None:
-            self._contained(partial(self._neighbours.compare, number))
         self._steps += 1
         if self._steps <= FIRST or self._pending is not None:
             return False
@@ -130,6 +134,7 @@ class StepReplay:
         return (number + 1) % every == 0
 
     def _replay(self, compute: Callable[[], Tensor], before: State, first: GradientDigest) -> None:
+        begun = collectives()
         try:
             again = once_more(self._model, self._parameters, compute, before.restore)
         except RuntimeError as error:  # out of memory, or a closure that cannot be called twice
@@ -138,13 +143,18 @@ class StepReplay:
             return
         self._pending = self._run.number + 1, Arriving((first.value() != again).long())
         if self._neighbours is not None:
-            self._contained(partial(self._neighbours.computed, self._run.number, first.value(), again))
+            if collectives() != begun:  # an unequal number of them would hang the job
+                self._neighbours.give_up("the forward has collectives")
+            alike = before.random.same_outside_torch(RandomState.capture())
+            self._contained(
+                partial(self._neighbours.computed, self._run.number, first.value(), again, repeatable=alike)
+            )
         self._publish()
 
     def _offer(self, state: State, batch: Sequence[Tensor]) -> None:
         if self._neighbours is None:
-            self._neighbours = Neighbours(self._model, self._parameters, self._run, self._begin)
-        self._contained(partial(self._neighbours.offer, self._run.number, state, batch))
+            self._neighbours = Neighbours(self._model, self._parameters, self._run, self._begin, self._instance)
+        self._neighbours.offer(self._run.number, state, batch)
 
     def _answer(self, compute: Callable[..., Tensor]) -> None:
         if self._neighbours is not None and self._neighbours.owes(self._run.number):
@@ -152,12 +162,13 @@ class StepReplay:
                 self._contained(partial(self._neighbours.answer, self._run.number, compute))
 
     def _contained(self, call: Callable[[], None]) -> None:
-        """Other ranks' help is no reason to fail: memory and the job's store may be short."""
+        """Other ranks' help is no reason to fail: the store may be gone, memory short, and the script's own forward may
+        raise anything for a micro-batch that it was never meant to see."""
         try:
             call()
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see above
             if self._neighbours is not None:
-                self._neighbours.give_up(str(error).partition("\n")[0])
+                self._neighbours.give_up(f"{type(error).__name__}: {error}".partition("\n")[0])
 
     def _publish(self) -> None:
         if self._pending is not None and self._pending[1].arrived():
