@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +111,16 @@ def test_killed_with_every_check_on_it_ends_with_the_bits_of_a_run_without_any(t
 def test_a_thousand_clean_steps_bring_no_word(trial: Trial) -> None:
     result = trial("--fault", "none", "--no-compare", steps=1000)
     assert (result["verdict"], result["incidents"], result["generations"], result["exit_code"]) == (None, [], 1, 0)
+
+
+@pytest.mark.long
+def test_a_device_that_is_always_wrong_in_the_same_way_is_outvoted_and_its_node_leaves(
+    trial: Trial, tmp_path: Path
+) -> None:
+    script = str(Path(__file__).with_name("stuck_device.py"))
+    result = trial("--fault", "none", "--spares", "1", "--no-compare", "--script", script, "--logs", str(tmp_path))
+    assert (result["exit_code"], result["ranks_agree"]) == (0, True)
+    told = [json.loads(line) for line in (tmp_path / "coordinator.log").read_text().splitlines() if line[:1] == "{"]
+    (verdict,) = [each["message"] for each in told if "-> " in each["message"]]
+    assert "corruption, rank 3, node-1 -> evict: rank 3 has other gradients" in verdict
+    assert "spare node-2 promoted" in verdict
