@@ -1,5 +1,5 @@
-"""A DDP loop on whose rank 3 a device gets stuck: from step 60 of the first generation on it gives one wrong bit, always
-the same. The loop becomes suspicious twice, once before it and once after.
+"""A DDP loop, and on its rank 3 a device that gets stuck: from step 60 of the first generation on one bit is wrong,
+always the same. The loop becomes suspicious twice, once before it and once after.
 """
 
 import os
