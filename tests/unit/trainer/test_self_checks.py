@@ -257,18 +257,26 @@ def test_gradients_that_are_there_already_are_kept_and_added_to_once(rank: Rank)
         assert net.weight.grad.tolist() == [[3.0] * 4]
 
 
-def test_a_closure_that_cannot_be_called_again_ends_the_replays_and_not_the_training(rank: Rank) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, AttributeError, StopIteration])
+def test_a_closure_that_cannot_be_called_again_ends_the_replays_and_not_the_training(
+    rank: Rank, error: type[Exception]
+) -> None:
     net = nn.Linear(4, 1)
     replay = StepReplay(net, rank.run, every=1)
 
     def compute() -> Tensor:
-        raise RuntimeError("the batch is gone")
+        raise error("the batch is gone")
 
     for number in range(6):
         rank.run.step(number)
         with replay.of(compute):
             net(torch.ones(1, 4)).sum().backward()
     assert "the batch is gone" in replay.why_not
+
+
+def test_a_forward_with_collectives_is_not_replayed(rank: Rank) -> None:
+    """Ranks that replay at different steps would wait for each other."""
+    assert "collectives" in StepReplay(nn.Sequential(nn.SyncBatchNorm(4)), rank.run, every=1).why_not
 
 
 # ---------------------------------------------------------------- known answer

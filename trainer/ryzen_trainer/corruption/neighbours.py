@@ -11,8 +11,8 @@ was laid out before the forward is there; what is not is passed over. The answer
 
 A healthy rank must never be outvoted, so what could make honest ranks differ ends it or is not judged: fewer than three
 replicas, another device model, software or parameters, kernels that are chosen by timing them (cuDNN's benchmark mode),
-a forward with collectives (an unequal number of them would hang the job) or with random numbers of Python or NumPy
-(which are not sent), tensors whose place in memory says more than their values.
+a forward with random numbers of Python or NumPy (which are not sent), tensors whose place in memory says more than
+their values. A forward with collectives is not replayed at all (replay.py).
 """
 
 from __future__ import annotations
@@ -108,8 +108,6 @@ class Neighbours:
         ranks = dist.get_process_group_ranks(model.process_group)
         if len(ranks) <= WITNESSES:
             self.why_not = f"there are fewer than {WITNESSES + 1} replicas"
-        elif any(isinstance(each, nn.SyncBatchNorm) for each in model.modules()):
-            self.why_not = "the forward has collectives"
         elif self._device.type == "cuda" and torch.backends.cudnn.benchmark:
             self.why_not = "each rank chooses its kernels by timing them"
         if self.why_not:

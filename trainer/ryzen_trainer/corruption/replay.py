@@ -57,6 +57,8 @@ ROUNDS = 8
 LEARNING, LEARNING_EVERY = 8, 50
 """Until so many replays have been equal, they are closer to each other: before that nothing would follow from one
 that is not (LEARNT in the coordinator's core/self_checks.py)."""
+COLLECTIVES = "the forward has collectives"
+"""Ranks may replay at other steps than others do, and then some would wait in one for ever."""
 FIRST = 2
 """Steps of a process that are never replayed: algorithms may still be chosen in them."""
 
@@ -77,6 +79,9 @@ class StepReplay:
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         if not self.why_not and any(isinstance(each, DTensor) for each in self._parameters):
             self.why_not = "parameters are sharded"
+            log.warning("no step replay: %s", self.why_not)
+        elif not self.why_not and any(isinstance(each, nn.SyncBatchNorm) for each in model.modules()):
+            self.why_not = COLLECTIVES
             log.warning("no step replay: %s", self.why_not)
         self._number = self._begin = -1
         self._steps = 0
@@ -137,19 +142,25 @@ class StepReplay:
         begun = collectives()
         try:
             again = once_more(self._model, self._parameters, compute, before.restore)
-        except RuntimeError as error:  # out of memory, or a closure that cannot be called twice
-            self.why_not = f"it failed: {error}".partition("\n")[0]
-            log.warning("no step replay any more: %s", self.why_not)
+        except Exception as error:  # noqa: BLE001 - no memory, or the script's forward cannot be called twice
+            self._end(f"it failed: {error}".partition("\n")[0])
+            return
+        if collectives() != begun:
+            self._end(COLLECTIVES)
             return
         self._pending = self._run.number + 1, Arriving((first.value() != again).long())
         if self._neighbours is not None:
-            if collectives() != begun:  # an unequal number of them would hang the job
-                self._neighbours.give_up("the forward has collectives")
             alike = before.random.same_outside_torch(RandomState.capture())
             self._contained(
                 partial(self._neighbours.computed, self._run.number, first.value(), again, repeatable=alike)
             )
         self._publish()
+
+    def _end(self, why: str) -> None:
+        self.why_not = why
+        log.warning("no step replay any more: %s", why)
+        if self._neighbours is not None:
+            self._neighbours.give_up(why)
 
     def _offer(self, state: State, batch: Sequence[Tensor]) -> None:
         if self._neighbours is None:
@@ -167,8 +178,12 @@ class StepReplay:
         try:
             call()
         except Exception as error:  # noqa: BLE001 - see above
+            self._rounds = 0
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
             if self._neighbours is not None:
-                self._neighbours.give_up(f"{type(error).__name__}: {error}".partition("\n")[0])
+                self._neighbours.give_up(why)
+            else:
+                log.warning("no replay on other ranks: %s", why)
 
     def _publish(self) -> None:
         if self._pending is not None and self._pending[1].arrived():
