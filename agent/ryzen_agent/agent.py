@@ -18,7 +18,6 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
 
 from ryzen_agent import desire, executor, news, report
 from ryzen_agent.decision import decide
@@ -33,7 +32,6 @@ from ryzen_agent.news import News
 from ryzen_agent.pace import PaceBook
 from ryzen_agent.places import EveryUsers, Own, Place
 from ryzen_agent.prober import Prober
-from ryzen_agent.report import Due
 from ryzen_agent.spool import Spool
 from ryzen_agent.telemetry.observer import Observer, Sources
 from ryzen_agent.upstream import Upstream
@@ -302,7 +300,10 @@ class Agent:
         return node_pb2.NodeUpdate(
             seq=self._seq,
             hello=self.identity if first else None,
-            jobs=self._observed(self._news.take(self._jobs, self._desire.inquiry, now_s), now_s),
+            jobs=[
+                self._news.message(job, self._seq, self._goal_generation(job), now_s, due)
+                for job, due in self._news.take(self._jobs, self._desire.inquiry, now_s).items()
+            ],
             events=events,
             answered_inquiry=self._desire.inquiry,
             sent_unix_ns=time.time_ns(),
@@ -330,10 +331,10 @@ class Agent:
     def must_go_on(self) -> bool:
         return any(rank.alive for job in self._jobs for rank in job.ranks)
 
-    def _observed(self, jobs: Mapping[Job, Due], now_s: float) -> Iterator[node_pb2.ObservedJob]:
-        for job, due in jobs.items():
-            goal = self._desire.goal(job)
-            yield report.observed_job(job, goal.generation if goal else 0, now_s, due)
+    def _goal_generation(self, job: Job) -> int:
+        """Ranks of generations below it must end."""
+        goal = self._desire.goal(job)
+        return goal.generation if goal else 0
 
     # ------------------------------------------------------------- the command line's side
 
@@ -351,7 +352,10 @@ class Agent:
             connected=self._upstream.connected,
             last_error=self._upstream.last_error,
             desired=self._desire.state_of(jobs),
-            jobs=self._observed(news.of_all(jobs, now_s), now_s),
+            jobs=[
+                report.observed_job(job, self._goal_generation(job), now_s, due)
+                for job, due in news.of_all(jobs, now_s).items()
+            ],
             spooled_events=len(self._spool),
             uptime_s=now_s - self._started_s,
             degraded=degraded,

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from ryzen_agent import pace
+from ryzen_agent import pace, report
 from ryzen_agent.batches import BatchNews
 from ryzen_agent.job import Job
 from ryzen_agent.pace import PaceBook, PaceNews
 from ryzen_agent.report import Due, GapNews, StackNews, stack_texts
 from ryzen_agent.self_checks import SelfCheckNews
+from ryzen_protos.v1 import node_pb2
+
+WHOLE_EVERY_S = 10.0
+"""A job is told whole again after so long though nothing but its progress has changed. Lower: more work for the
+coordinator. Higher: one that has forgotten a job hears of it later."""
+
+
+class _Told(NamedTuple):
+    steady: tuple[object, ...]
+    seq: int
+    at_s: float
 
 
 class News:
@@ -17,6 +29,7 @@ class News:
 
     def __init__(self, book: PaceBook) -> None:
         self._stacks, self._gaps = StackNews(), GapNews()
+        self._told: dict[Job, _Told] = {}
         self._paces, self._self_checks, self._batches = PaceNews(book), SelfCheckNews(), BatchNews()
 
     def take(self, jobs: Iterable[Job], inquiry: int, now_s: float) -> dict[Job, Due]:
@@ -25,10 +38,23 @@ class News:
         stacks, gaps = self._stacks.take(jobs, inquiry), self._gaps.take(jobs, now_s)
         paces, self_checks = self._paces.take(jobs, now_s), self._self_checks.take(jobs, now_s)
         batches = self._batches.take(jobs)
+        self._told = {job: told for job, told in self._told.items() if job in jobs}
         return {
             job: Due(stacks.get(job, {}), gaps.get(job, {}), paces.get(job), self_checks.get(job, []), batches.get(job))
             for job in jobs
         }
+
+    def message(self, job: Job, seq: int, desired_generation: int, now_s: float, due: Due) -> node_pb2.ObservedJob:
+        """The job in the update with that number: whole, or what is new where no more needs to be told."""
+        steady, told = report.steady(job, desired_generation, now_s), self._told.get(job)
+        known = told is not None and steady == told.steady and now_s - told.at_s < WHOLE_EVERY_S
+        if told is not None and known and not due.stacks:
+            return report.job_news(job, told.seq, now_s, due)
+        if steady is None:
+            self._told.pop(job, None)
+        else:
+            self._told[job] = _Told(steady, seq, now_s)
+        return report.observed_job(job, desired_generation, now_s, due)
 
 
 def of_all(jobs: Iterable[Job], now_s: float) -> dict[Job, Due]:

@@ -101,25 +101,59 @@ def observed_job(job: Job, desired_generation: int, now_s: float, due: Due) -> n
         user=job.user,
         handler=_HANDLER[phase],
         ranks=[observed_rank(rank, now_s) for rank in ranks],
-        beats=beat_columns.pack([_record(rank, now_s) for rank in ranks]),
         old_ranks_alive=job.old_alive(desired_generation),
-        gaps=[node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in due.gaps.items()],
         torchrun_pid=job.torchrun_pid,
         torchrun_exit_code=job.torchrun_exit_code,
-        pace=due.pace,
-        self_checks=due.self_checks,
-        first_batches=due.first_batches,
     )
     _add_handler(message, job, phase)
     message.stacks.extend(node_pb2.StackText(id=id_, text=text) for id_, text in due.stacks.items())
     if due.stacks:  # as long as the stacks, and hardly ever another: they go together
         probes = [rank.probe for rank in ranks if rank.probe is not None]
         message.groups.extend(node_pb2.Group(name=name, ranks=ranks) for name, ranks in groups_of(probes).items())
+    _add_news(message, job, ranks, now_s, due)
+    wanted = [rank.page.rollback_wanted for rank in ranks if rank.page and rank.page.rollback_wanted is not None]
+    if wanted:
+        message.rollback_wanted = min(wanted)
+    return message
+
+
+def job_news(job: Job, as_of: int, now_s: float, due: Due) -> node_pb2.ObservedJob:
+    """What changes all the time; else the job is as the update `as_of` of this stream has told."""
+    message = node_pb2.ObservedJob(run_id=job.run_id, user=job.user, as_of=as_of)
+    _add_news(message, job, job.newest(), now_s, due)
+    return message
+
+
+def steady(job: Job, desired_generation: int, now_s: float) -> tuple[object, ...] | None:
+    """What `observed_job` would say beside the news, to be compared; None while something is afoot.
+
+    Whether a process runs or sleeps at the moment is nothing that would have to be told.
+    """
+    ranks = job.newest()
+    if job.phase(now_s) != Phase.RUNNING or any(_is_remarkable(rank) for rank in ranks):
+        return None
+    told = [(rank.pid, rank.identity, rank.page is None) for rank in ranks]
+    return job.handler, job.torchrun_pid, job.torchrun_exit_code, job.old_alive(desired_generation), told
+
+
+def _is_remarkable(rank: Rank) -> bool:
+    if not rank.alive or rank.state in procfs.HALTED_STATES or rank.probe is not None:
+        return True
+    return rank.page is not None and (rank.page.failure is not None or rank.page.rollback_wanted is not None)
+
+
+def _add_news(message: node_pb2.ObservedJob, job: Job, ranks: list[Rank], now_s: float, due: Due) -> None:
+    message.beats.CopyFrom(beat_columns.pack([_record(rank, now_s) for rank in ranks]))
+    message.gaps.extend(node_pb2.SectionGap(section=name, longest_s=gap) for name, gap in due.gaps.items())
+    if due.pace is not None:
+        message.pace.CopyFrom(due.pace)
+    message.self_checks.extend(due.self_checks)
+    if due.first_batches is not None:
+        message.first_batches.CopyFrom(due.first_batches)
     steps = [rank.page.checkpoint_step for rank in job.ranks if rank.page and rank.page.checkpoint_step is not None]
     if steps:
         message.checkpoint_step, message.checkpoint_known = max(steps), True
     _add_checks(message, ranks)
-    return message
 
 
 def _add_checks(message: node_pb2.ObservedJob, ranks: list[Rank]) -> None:
@@ -135,9 +169,6 @@ def _add_checks(message: node_pb2.ObservedJob, ranks: list[Rank]) -> None:
     for checks, places in same.items():
         steps, digests = [each.step for each in checks], [each.digest for each in checks]
         message.checks.add(rows=places, group=checks[0].group, steps=steps, digests=digests)
-    wanted = [page.rollback_wanted for page in pages if page.rollback_wanted is not None]
-    if wanted:
-        message.rollback_wanted = min(wanted)
 
 
 def observed_rank(rank: Rank, now_s: float) -> node_pb2.ObservedRank:

@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows when agent, coordinator and handler of different versions would misunderstand each other."""
 
 DO_NOT_REQUEUE_EXIT_CODE = 93

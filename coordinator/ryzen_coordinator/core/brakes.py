@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.state import Cluster, Job
+from ryzen_coordinator.core.words import few
 
 
 def account(job: Job, settings: CoreSettings, now_s: float) -> None:
@@ -85,5 +86,5 @@ def reason_to_keep(cluster: Cluster) -> str | None:
     recent = sorted(n.name for n in known if now_s - n.health.evicted_unix_s < EVICTIONS_WITHIN_S)
     if len(recent) < most:
         return None
-    names = ", ".join(recent[:5]) + (" ..." if len(recent) > 5 else "")
-    return f"{len(recent)} of {len(known)} nodes have been evicted within the hour ({names}): a person must decide"
+    told = few(recent)
+    return f"{len(recent)} of {len(known)} nodes have been evicted within the hour ({told}): a person must decide"

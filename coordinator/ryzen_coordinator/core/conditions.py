@@ -14,7 +14,8 @@ from ryzen_coordinator.core import eviction, health_judge, incidents
 from ryzen_coordinator.core.blame import FaultClass, Verdict
 from ryzen_coordinator.core.events import ConditionSeen
 from ryzen_coordinator.core.health_record import Burst
-from ryzen_coordinator.core.state import Cluster, Incident, Node
+from ryzen_coordinator.core.members import Node
+from ryzen_coordinator.core.state import Cluster, Incident
 
 THERMAL = frozenset({"gpu.hot", "gpu.throttled", "gpu.heating"})
 TOGETHER_LEAST, TOGETHER_SHARE = 2, 0.25

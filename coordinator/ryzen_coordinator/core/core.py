@@ -31,15 +31,14 @@ from ryzen_coordinator.core import (
 )
 from ryzen_coordinator.core.effects import Effect
 from ryzen_coordinator.core.events import Event, NodeGone, NodeReport, OperatorEvict, OperatorReadmit
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import OVER, RECOVERING
 from ryzen_coordinator.core.settings import CoreSettings
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 _TIDY_EVERY_S = 10.0
 _BEHIND_SHARE = 0.25
 """Of the lease, without a tick. A node speaks once a second, so more than that would pass for its silence."""
-_LOOK_AT_ONCE_NODES = 64
-"""Up to so many nodes the plan is made anew at each report; beyond, at each tick and when the last one joins."""
 
 
 class Core:
@@ -91,10 +90,10 @@ class Core:
         if node is None:
             return
         reports.note_left(cluster, node, {seen.key for seen in report.jobs})
-        for seen in report.jobs:
-            job, member = reports.take_job(cluster, node, seen, report.answered_inquiry)
-            verdicts.collect(cluster, job, member)
-            self._look(job, member)
+        for told in report.jobs:
+            if (known := reports.take_job(cluster, node, told, report.answered_inquiry)) is not None:
+                verdicts.collect(cluster, *known)
+                self._look(*known)
         if report.health or report.conditions is not None:
             health.take(cluster, node, report)
 
@@ -112,21 +111,15 @@ class Core:
         recovery.detect(cluster, job, member)
         if job.open:
             health.settle(cluster, job)
-        if member is None or len(job.members) <= _LOOK_AT_ONCE_NODES:
+        if member is None or not job.large:
             recovery.judge(cluster, job)
         awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING
-        if awaited and (member is None or len(job.members) <= _LOOK_AT_ONCE_NODES or self._last_missing(job, member)):
-            membership.recover(cluster, job)
+        if awaited and membership.recover(cluster, job, member):
             verdicts.note_dropped(cluster, job)
         if job.watched:
             watched.look(cluster, job)
         lifecycle.advance(cluster, job, member)
         ledger.look(cluster, job, member)
-
-    def _last_missing(self, job: Job, member: Member) -> bool:
-        if job.plan is None or member.node not in job.plan.missing:
-            return False
-        return all(membership.is_ready(self.cluster, job, job.members[name]) for name in job.plan.missing)
 
     def _wake(self, now_s: float) -> None:
         self.cluster.now_s = now_s

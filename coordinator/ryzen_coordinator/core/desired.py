@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from ryzen_coordinator.core import growth
 from ryzen_coordinator.core.effects import Desire, DesiredJob, DesiredNode, Place, WorldFor
+from ryzen_coordinator.core.members import Node
 from ryzen_coordinator.core.phases import OVER
-from ryzen_coordinator.core.state import Cluster, Job, Node
+from ryzen_coordinator.core.state import Cluster, Job
 
 _GROWS = {
     "checkpoint": "is taken in after the next checkpoint (grow: checkpoint)",
     "now": "is taken in as soon as the world is up (grow: now)",
     "never": "stays out: the world does not grow (grow: never)",
 }
+
+_WAITS = "waits for other nodes: `ryzen-coordinator status` tells for which"
+"""To the nodes of a large job, which would all be told anew with each node that comes."""
 
 
 def flush(cluster: Cluster) -> list[Desire]:
@@ -62,12 +66,13 @@ def _place(cluster: Cluster, job: Job, node: Node) -> tuple[Place, str]:
     else:
         wanted = job.plan.wanted if job.plan is not None else ()
         member, size = node.name in wanted, len(wanted)
+    note = _WAITS if job.large and job.note and not job.formed else job.note
     if member:
-        return "member", job.note
+        return "member", note
     if node.barred:
         return "parked", f"{node.phase}: {node.reason}" if node.reason else node.phase
     if job.phase == "forming":
-        return "parked", job.note
+        return "parked", note
     if size >= job.shape.max_nodes:
         return "parked", "spare: the world is full"
     return "parked", _GROWS[growth.policy(cluster, job)]

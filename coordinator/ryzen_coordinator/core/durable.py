@@ -17,9 +17,10 @@ from ryzen_coordinator.core.effects import Journal
 from ryzen_coordinator.core.events import Hello, JobSeen, Shape
 from ryzen_coordinator.core.evidence import RankMoment, StackGroup
 from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
+from ryzen_coordinator.core.members import Member, Node
 from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Member, Node, Taint, World
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Leaver, Taint, World
 
 FORMAT = 2
 

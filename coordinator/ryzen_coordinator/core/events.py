@@ -200,6 +200,29 @@ class JobSeen:
         return ((rank, self.beats.row(place)) for place, rank in enumerate(self.ranks))
 
 
+class JobNews(NamedTuple):
+    """What a node says of a job of which nothing else has changed since its report number `as_of` on that stream.
+
+    The fields are those of `JobSeen`.
+    """
+
+    run_id: str
+    user: str
+    as_of: int
+    beats: Beats = NO_BEATS
+    gaps: tuple[tuple[str, float], ...] = ()
+    checkpoint_step: int | None = None
+    checks: tuple[ChecksSeen, ...] = ()
+    self_checks: tuple[SelfCheckSeen, ...] = ()
+    skipped: tuple[tuple[int, bool], ...] = ()
+    pace: PaceSeen | None = None
+    batches: BatchesSeen | None = None
+
+    @property
+    def key(self) -> JobKey:
+        return (self.user, self.run_id)
+
+
 ChecksSeen: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int], ...]]
 """Places in `JobSeen.ranks`, their group of replicas, and what they tell alike: (steps done, digest)."""
 
@@ -303,7 +326,7 @@ class NodeReport:
     stream: int
     seq: int = 0
     hello: Hello | None = None
-    jobs: tuple[JobSeen, ...] = ()
+    jobs: tuple[JobSeen | JobNews, ...] = ()
     answered_inquiry: int = 0
     clock_offset_s: float = 0.0
     health: tuple[HealthSeen, ...] = ()

@@ -11,8 +11,9 @@ from dataclasses import replace
 from ryzen_coordinator.core import blame, brakes, incidents, nodes, policy, recovery, verdicts
 from ryzen_coordinator.core.blame import Verdict
 from ryzen_coordinator.core.health_record import NEAR_S, Burst, window_s
+from ryzen_coordinator.core.members import Node
 from ryzen_coordinator.core.phases import NODE_PHASES, RECOVERING, WORLD_UP, can
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 
 _BURSTS_KEPT, _EVIDENCE_KEPT = 16, 40
 

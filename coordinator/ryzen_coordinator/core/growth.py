@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ryzen_coordinator.core import membership
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.settings import Grow
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 ASK_EVERY_S = 0.25
 """Lower: more answers while a step lasts. Higher: a job with quick steps does more of them again."""

@@ -24,6 +24,7 @@ from ryzen_coordinator.core.evidence import Finding, RankView
 from ryzen_coordinator.core.gaps import END
 from ryzen_coordinator.core.progress import Sweep
 from ryzen_coordinator.core.state import Cluster, Hang, Incident, Job
+from ryzen_coordinator.core.words import few
 
 EVER_FACTOR = 3.0
 _OF_DESYNC = frozenset({"finished first", "mismatch", "cycle"})
@@ -54,7 +55,7 @@ def look(cluster: Cluster, job: Job) -> None:
         job.hang = None
         return
     if unheard := _unheard(cluster, job):
-        job.standing = f"no rank of the other nodes advances while {', '.join(unheard)} is silent"
+        job.standing = f"no rank of the other nodes advances while {few(unheard)} is silent"
         return  # node_loss.py waits for that one, or loses it
     if job.hang is None:
         _begin(cluster, job, sweep)

@@ -29,6 +29,7 @@ from ryzen_coordinator.core.evidence import Finding, RankView, Rule, collective_
 from ryzen_coordinator.core.gaps import FIRST_STEP, START
 from ryzen_coordinator.core.settings import CoreSettings
 from ryzen_coordinator.core.waits import POINT_TO_POINT, Groups, Waits, knots, wait_graph
+from ryzen_coordinator.core.words import few
 
 SETTLED_S = 0.9
 """Ranks in a cycle must have stood still for so long: one that still computes may yet enter what it is waited for."""
@@ -269,7 +270,4 @@ def _place(view: RankView) -> str:
 
 def _ranks(ranks: Iterable[int]) -> str:
     ordered = sorted(ranks)
-    told = ", ".join(map(str, ordered[:_NAMED])) + (
-        f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
-    )
-    return f"rank {told}" if len(ordered) == 1 else f"ranks {told}"
+    return f"{'rank' if len(ordered) == 1 else 'ranks'} {few(ordered)}"

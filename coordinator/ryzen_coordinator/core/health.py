@@ -17,8 +17,9 @@ from ryzen_coordinator.core import conditions, eviction, health_judge, incidents
 from ryzen_coordinator.core.blame import Verdict, culprits
 from ryzen_coordinator.core.events import HealthSeen, NodeReport
 from ryzen_coordinator.core.health_record import Burst, newest_like, window_s, with_burst
+from ryzen_coordinator.core.members import Node
 from ryzen_coordinator.core.phases import OVER, RECOVERING, WORLD_UP
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 
 
 def take(cluster: Cluster, node: Node, report: NodeReport) -> None:

@@ -25,6 +25,7 @@ from ryzen_coordinator.core.health_record import (
     same_device,
     window_s,
 )
+from ryzen_coordinator.core.words import few
 
 Course: TypeAlias = Literal["evict", "restart", "note"]
 Whose: TypeAlias = Literal["device", "application", "unknown"]
@@ -66,7 +67,7 @@ def whose(burst: Burst, history: Iterable[Burst]) -> Judgement:
     alike = [each for each in history if (each.kind, each.code) == (burst.kind, burst.code) and _recent(each, burst)]
     others = sorted({each.node for each in alike if _shown_together(burst, each)})
     if others:
-        nodes = ", ".join(sorted({burst.node, *others}))
+        nodes = few(sorted({burst.node, *others}))
         return Judgement("application", f"seen on several nodes at once ({nodes}): the application's fault")
     if burst.action != REPEATING or not burst.device:
         return Judgement("unknown", "an application fault until it repeats")

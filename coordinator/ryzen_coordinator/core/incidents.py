@@ -20,7 +20,9 @@ from dataclasses import replace
 
 from ryzen_coordinator.core.blame import Failure, Verdict, Weight, weigh
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Incident, Job
+from ryzen_coordinator.core.words import few
 
 STAGES = (
     ("detect", "fault", "suspected"),
@@ -127,7 +129,7 @@ def decide(cluster: Cluster, incident: Incident, verdict: Verdict) -> None:
     incident.verdict = verdict
     incident.marks["verdict"] = cluster.now_s
     incident.state = "recovering" if verdict.action in {"restart", "rollback", "evict"} else incident.state
-    who = ", ".join([*(f"rank {rank}" for rank in verdict.ranks), *verdict.nodes]) or "nobody"
+    who = few([*(f"rank {rank}" for rank in verdict.ranks), *verdict.nodes]) or "nobody"
     incident.tell(cluster.now_s, f"verdict: {verdict.fault_class}, {who}: {verdict.reason} -> {verdict.action}")
     cluster.incident_changed(incident)
     cluster.say(

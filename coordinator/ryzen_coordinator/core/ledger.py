@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ryzen_coordinator.core.book import STATES, Book, State
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import OVER, RECOVERING
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 
 SAVING = frozenset({"checkpoint", "save"})
 """Names of sections in which a script saves."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from ryzen_coordinator.core import ending, growth, hang, incidents
 from ryzen_coordinator.core.blame import Verdict
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import OVER, RECOVERING, WORLD_UP
-from ryzen_coordinator.core.state import Cluster, Job, Member
-
-_LOOK_AT_ONCE_NODES = 64
-"""Up to so many nodes everything is looked at with every report; beyond, what costs a pass waits for the tick."""
+from ryzen_coordinator.core.state import Cluster, Job
+from ryzen_coordinator.core.words import few
 
 
 def advance(cluster: Cluster, job: Job, member: Member | None) -> None:
-    """One look at a job; `member` has just reported, None: time has passed."""
-    thorough = member is None or len(job.members) <= _LOOK_AT_ONCE_NODES
+    """One look at a job; `member` has just reported, None: time has passed. What costs a pass over a large job's
+    nodes waits for the tick."""
+    thorough = member is None or not job.large
     if job.phase == "restoring" and thorough:
         _watch_start(cluster, job)
     if (job.phase in WORLD_UP or job.phase == "ending") and thorough:
@@ -118,7 +118,7 @@ def _unmentioned(cluster: Cluster, member: Member) -> bool:
 
 def _lost_at_the_end(cluster: Cluster, job: Job, rest: list[Member]) -> None:
     nodes = tuple(sorted(member.node for member in rest))
-    words = f"{', '.join(nodes)} fell silent while the job was ending"
+    words = f"{few(nodes)} fell silent while the job was ending"
     incident = incidents.open_incident(cluster, job, "node_loss", min(m.heard_s for m in rest), (words,))
     incidents.decide(cluster, incident, Verdict("node_lost", nodes=nodes, action="stop", reason=words))
     incidents.close(cluster, incident, "the job ends")

@@ -13,13 +13,15 @@ take the older world any more. Its store has been offered before, so another nod
 from __future__ import annotations
 
 from ryzen_coordinator.core import incidents, rendezvous, rollback
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import RECOVERING
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Candidate, Plan, Standing
-from ryzen_coordinator.core.state import Cluster, Job, Member, World
+from ryzen_coordinator.core.state import Cluster, Job, World
+from ryzen_coordinator.core.words import few
 
-_COUNT_FOR_NODES = 64
-"""Up to so many nodes each of them is told how many it waits for; of more the status tells."""
+_PLAN_EVERY_S = 0.2
+"""For large jobs; when the last missing node has come, at once."""
 
 
 def announce(cluster: Cluster, job: Job, why: str) -> None:
@@ -45,9 +47,17 @@ def next_number(cluster: Cluster, job: Job) -> None:
     cluster.last_generation[job.key] = job.generation
 
 
-def recover(cluster: Cluster, job: Job) -> None:
-    """One look at a job that waits for its next world."""
+def recover(cluster: Cluster, job: Job, member: Member | None) -> bool:
+    """One look at a job that waits for its next world; `member` has just reported, None: time has passed.
+
+    Returns whether the plan was looked at too.
+    """
+    if job.large and member is not None and not _was_last_missing(cluster, job, member):
+        return False
     give_go(cluster, job)
+    if job.large and member is None and cluster.now_s - job.planned_s < _PLAN_EVERY_S:
+        return False
+    job.planned_s = cluster.now_s
     if job.phase == "forming":
         _form_first(cluster, job)
     elif job.phase in RECOVERING and cluster.last_generation.get(job.key, 0) > job.generation:
@@ -57,6 +67,13 @@ def recover(cluster: Cluster, job: Job) -> None:
         replan(cluster, job)
         if job.plan is not None and job.plan.complete and not _is_held(cluster, job):
             form(cluster, job, job.plan)
+    return True
+
+
+def _was_last_missing(cluster: Cluster, job: Job, member: Member) -> bool:
+    if job.plan is None or member.node not in job.plan.missing:
+        return False
+    return all(is_ready(cluster, job, job.members[name]) for name in job.plan.missing)
 
 
 def _is_held(cluster: Cluster, job: Job) -> bool:
@@ -88,7 +105,8 @@ def replan(cluster: Cluster, job: Job) -> None:
     plan = rendezvous.plan_next(job.slots, candidates, job.shape.min_nodes, job.shape.max_nodes)
     if plan != job.plan:
         if job.plan is None or plan.wanted != job.plan.wanted:
-            cluster.stale.update(job.members)
+            as_before = set(plan.wanted).intersection(job.plan.wanted) if job.plan is not None and job.large else set()
+            cluster.stale.update(job.members.keys() - as_before)
         job.plan = plan
         job.note = plan.reason
 
@@ -123,7 +141,7 @@ def form(cluster: Cluster, job: Job, plan: Plan) -> None:
         job.stopped_s = cluster.now_s
         incidents.mark(cluster, job, "stopped", "the old ranks are gone")
     job.move("formed")
-    words = f"world of generation {job.generation}: {', '.join(plan.wanted)}"
+    words = f"world of generation {job.generation}: {few(plan.wanted)}"
     incidents.mark(cluster, job, "formed", words)
     cluster.say("info", f"{job.run_id}: {words}", job=job.run_id)
     cluster.job_changed(job)
@@ -173,7 +191,7 @@ def _form_first(cluster: Cluster, job: Job) -> None:
     plan = rendezvous.plan_first(candidates, shape.min_nodes, shape.max_nodes, cluster.settings, cluster.now_s)
     if plan.reason != job.note:
         job.note = plan.reason
-        if len(job.members) <= _COUNT_FOR_NODES:  # each that comes would be told to all that wait
+        if not job.large:  # each that comes would be told to all that wait
             cluster.job_changed(job, keep=False)
     if plan.complete:
         next_number(cluster, job)

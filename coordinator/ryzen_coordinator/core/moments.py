@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from ryzen_coordinator.core.events import ProgressSeen, RankSeen
 from ryzen_coordinator.core.evidence import Finding, RankMoment, RankView, StackGroup, collective_words
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 
 _STATES = {"T": "stopped", "t": "traced", "Z": "zombie", "D": "uninterruptible"}
 _GROUP_WHOLE = 4096

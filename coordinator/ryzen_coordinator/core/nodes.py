@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ryzen_coordinator.core.members import Node
 from ryzen_coordinator.core.phases import NODE_PHASES, OVER, can
-from ryzen_coordinator.core.state import Cluster, Node
+from ryzen_coordinator.core.state import Cluster
 
 _FORGOTTEN_AFTER = 30
 """A retired node is forgotten altogether after so many times `forget_s`."""

@@ -8,13 +8,14 @@ from ryzen_coordinator.core import growth, membership
 from ryzen_coordinator.core.events import OperatorEvict, OperatorReadmit
 from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
 from ryzen_coordinator.core.state import Cluster, Job
+from ryzen_coordinator.core.words import few
 
 
 def check(cluster: Cluster, event: OperatorEvict | OperatorReadmit) -> str | None:
     """Why it cannot be done, in one line; None if it can."""
     node = cluster.nodes.get(event.node)
     if node is None:
-        known = ", ".join(sorted(cluster.nodes)) or "none"
+        known = few(sorted(cluster.nodes)) or "none"
         return f"no node {event.node!r} (known: {known})"
     trigger = "evicted" if isinstance(event, OperatorEvict) else "readmitted"
     if not can(NODE_PHASES, node.phase, trigger):

@@ -23,9 +23,10 @@ from ryzen_coordinator.core import (
 )
 from ryzen_coordinator.core.blame import Confidence, Verdict
 from ryzen_coordinator.core.detectors import DETECTORS, Suspicion, corruption, node_loss, stall
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import NODE_PHASES, WORLD_UP, can
 from ryzen_coordinator.core.self_checks import Contradiction
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Question
+from ryzen_coordinator.core.state import Cluster, Incident, Job, Question
 
 _STRUCK = WORLD_UP | {"ending"}
 

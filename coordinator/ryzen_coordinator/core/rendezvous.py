@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ryzen_coordinator.core.settings import CoreSettings
+from ryzen_coordinator.core.words import few
 
 Standing: TypeAlias = Literal["ready", "coming", "out"]
 
@@ -81,7 +82,6 @@ def plan_first(candidates: list[Candidate], minimum: int, maximum: int, settings
 
 
 _NO_HINT = 1 << 30
-_NAMED = 5
 
 
 def _in_world(candidate: Candidate | None) -> bool:
@@ -96,11 +96,5 @@ def _next_reason(wanted: tuple[str, ...], missing: frozenset[str], minimum: int)
     if len(wanted) < minimum:
         return f"waits for nodes: {len(wanted)} of at least {minimum}"
     if missing:
-        return f"waits for {_few(missing)} to come to the rendezvous"
+        return f"waits for {few(sorted(missing))} to come to the rendezvous"
     return ""
-
-
-def _few(nodes: frozenset[str]) -> str:
-    names = sorted(nodes)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

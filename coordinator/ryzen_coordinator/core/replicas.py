@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ryzen_coordinator.core.words import few
+
 STEPS_KEPT = 32
 """Steps of which digests are kept until all ranks have told theirs; the newest win."""
 
@@ -43,9 +45,9 @@ class Difference:
     def words(self) -> str:
         when = f"after step {self.step}; all agreed after step {self.clean_step}"
         if not self.ranks:
-            told = ", ".join(map(str, self.apart[:8])) + (" ..." if len(self.apart) > 8 else "")
+            told = few(self.apart)
             return f"parameters of the replicas differ among ranks {told} {when}; it cannot be told which is wrong"
-        who = f"rank {', '.join(map(str, self.ranks))}"
+        who = f"rank {few(self.ranks)}"
         return f"parameters of {who} differ in their bits from those of the other replicas {when}"
 
 

@@ -9,11 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ryzen_coordinator.core import ending, incidents, rollback, shards, watched
-from ryzen_coordinator.core.events import Hello, JobKey, JobSeen, NodeGone, NodeReport
+from ryzen_coordinator.core.events import (
+    Beats,
+    Hello,
+    JobKey,
+    JobNews,
+    JobSeen,
+    NodeGone,
+    NodeReport,
+    RankSeen,
+    SelfCheckSeen,
+)
 from ryzen_coordinator.core.gaps import END
+from ryzen_coordinator.core.members import Member, Node
 from ryzen_coordinator.core.phases import JOB_PHASES, OVER, can
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Cluster, Job, Member, Node, World
+from ryzen_coordinator.core.state import Cluster, Job, World
+from ryzen_coordinator.core.words import few
 
 
 def attach(cluster: Cluster, report: NodeReport) -> Node | None:
@@ -37,6 +49,7 @@ def attach(cluster: Cluster, report: NodeReport) -> Node | None:
     node.seq = report.seq
     node.heard_s = cluster.now_s
     node.clock_offset_s = report.clock_offset_s
+    cluster.backlog.note(node.promptness.late_s(report.clock_offset_s, cluster.now_s), len(cluster.nodes))
     if node.phase == "suspect":
         cluster.node_moves(node, "returned")
     return node
@@ -72,14 +85,47 @@ def note_silences(cluster: Cluster, job: Job) -> None:
             member.silence_step = job.table.others_step(member.node)
 
 
-def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tuple[Job, Member]:
-    """Take in one job of a report."""
+def take_job(cluster: Cluster, node: Node, told: JobSeen | JobNews, answered: int) -> tuple[Job, Member] | None:
+    """Take in one job of a report. None where the news refer to what is not known here: it is told whole again soon."""
+    found = _take_whole(cluster, node, told) if isinstance(told, JobSeen) else _as_told(cluster, node, told)
+    if found is None:
+        return None
+    job, member = found
+    member.pace = told.pace or member.pace
+    member.batches = told.batches or member.batches
+    member.heard_s = cluster.now_s
+    member.answered = max(member.answered, answered)
+    member.silence_step = None
+    incidents.close_network(cluster, member, f"{node.name} is back")
+    if member.told:
+        member.handler_s = cluster.now_s
+    _take_figures(cluster, job, member.seen, told)
+    if job.watched:
+        watched.take(cluster, job, member)
+    else:
+        _adopt(cluster, job, member)
+    _take_ranks(cluster, job, member, told)
+    return job, member
+
+
+def _as_told(cluster: Cluster, node: Node, news: JobNews) -> tuple[Job, Member] | None:
+    job = cluster.jobs.get(news.key)
+    member = job.members.get(node.name) if job is not None else None
+    if job is None or member is None or member.told != (node.stream, news.as_of):
+        return None
+    return (job, member) if len(news.beats.section) in {0, len(member.seen.ranks)} else None
+
+
+def _take_whole(cluster: Cluster, node: Node, seen: JobSeen) -> tuple[Job, Member]:
+    """Handler, torchrun and ranks of a job."""
     job = _job_for(cluster, node, seen)
     member = job.members.get(node.name)
     if member is None:
         member = Member(node.name, seen, cluster.now_s, cluster.now_s)
         job.members[node.name] = member
         cluster.stale.add(node.name)
+    # A handler that is absent for long must be seen to be: later reports do not refer to it.
+    member.told = (node.stream, node.seq) if seen.handler == "running" else None
     changed_handler = member.seen.handler != seen.handler or member.seen.join != seen.join
     if seen.handler == "absent" and member.seen.handler != "absent":
         # The handler has lost its way to the agent for a moment. What it said last still holds.
@@ -89,14 +135,8 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         member.stacks = dict(seen.stacks)
     if seen.groups:
         member.groups = dict(seen.groups)
-    member.pace = seen.pace or member.pace
-    member.batches = seen.batches or member.batches
     if member.torchrun_gone:
         job.unended.pop(node.name, None)
-    member.heard_s = cluster.now_s
-    member.answered = max(member.answered, answered)
-    member.silence_step = None
-    incidents.close_network(cluster, member, f"{node.name} is back")
     if seen.handler != "absent":
         member.handler_s = cluster.now_s
         member.took = max(member.took, seen.generation) if seen.handler == "running" else member.took
@@ -109,12 +149,6 @@ def take_job(cluster: Cluster, node: Node, seen: JobSeen, answered: int) -> tupl
         cluster.stale.add(node.name)
     if changed_handler or seen.handler == "joining":
         _note_ready(cluster, job, member)
-    _take_figures(cluster, job, seen)
-    if job.watched:
-        watched.take(cluster, job, member)
-    else:
-        _adopt(cluster, job, member)
-    _take_ranks(cluster, job, member)
     return job, member
 
 
@@ -183,21 +217,21 @@ def _note_ready(cluster: Cluster, job: Job, member: Member) -> None:
         member.ready_checkpoint = job.checkpoint_step
 
 
-def _take_figures(cluster: Cluster, job: Job, seen: JobSeen) -> None:
-    if seen.gaps and job.gaps.learn(seen.gaps, cluster.settings, cluster.now_s):
+def _take_figures(cluster: Cluster, job: Job, seen: JobSeen, told: JobSeen | JobNews) -> None:
+    if told.gaps and job.gaps.learn(told.gaps, cluster.settings, cluster.now_s):
         cluster.durable[("job", job.record)] = None
-    if seen.skipped or seen.rollback_wanted is not None:
-        _take_skips(cluster, job, seen)
-    if rollback.take_checkpoint(job, seen):
+    if told.skipped or seen.rollback_wanted is not None:
+        _take_skips(cluster, job, seen, told.skipped)
+    if told.checkpoint_step is not None and rollback.take_checkpoint(job, told.checkpoint_step, seen.ranks):
         cluster.durable[("job", job.record)] = None
 
 
-def _take_skips(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+def _take_skips(cluster: Cluster, job: Job, seen: JobSeen, skipped: tuple[tuple[int, bool], ...]) -> None:
     """What the gradient guards say. Each skipped step is told of once, by whichever node reports it first."""
     generation = max((rank.generation for rank in seen.ranks), default=0)
     if generation != job.generation:
         return
-    for step, nonfinite in seen.skipped:
+    for step, nonfinite in skipped:
         if (generation, step) > job.skip_told:
             job.skip_told = (generation, step)
             why = "a gradient is not finite" if nonfinite else "the gradient norm is a spike"
@@ -206,35 +240,33 @@ def _take_skips(cluster: Cluster, job: Job, seen: JobSeen) -> None:
         job.rollback_wanted = (generation, seen.rollback_wanted)
 
 
-def _take_ranks(cluster: Cluster, job: Job, member: Member) -> None:
+def _take_ranks(cluster: Cluster, job: Job, member: Member, told: JobSeen | JobNews) -> None:
     if not job.formed or job.world is None or member.node not in job.world:
         return
     seen, generation = member.seen, job.table.generation
-    job.table.observe(member.node, seen.ranks, seen.beats, cluster.now_s)
+    job.table.observe(member.node, seen.ranks, told.beats, cluster.now_s)
     if member.batches is not None and member.batches.generation <= generation:
         shards.note(cluster, job, member.batches)
         member.batches = None
     if job.marks.generation == generation and not job.marks.off:
         known = job.marks.even_step is not None
-        _take_marks(job, seen)
+        _take_marks(job, seen.ranks, told.beats)
         if not known and job.marks.even_step is not None:
             cluster.durable[("job", job.record)] = None
-    for places, group, checks in seen.checks:
+    for places, group, checks in told.checks:
         fresh = [seen.ranks[place].rank for place in places if seen.ranks[place].generation == job.replicas.generation]
         job.replicas.observe(fresh, group, checks)
-    if seen.self_checks:
-        _take_self_checks(cluster, job, seen)
+    if told.self_checks:
+        _take_self_checks(cluster, job, seen.ranks, told.self_checks)
     if not job.sends_progress:
         job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
 
 
-def _take_self_checks(cluster: Cluster, job: Job, seen: JobSeen) -> None:
+def _take_self_checks(cluster: Cluster, job: Job, seen: tuple[RankSeen, ...], told: tuple[SelfCheckSeen, ...]) -> None:
     """What ranks found comparing their arithmetic with their own."""
     checks = job.self_checks
-    for places, standing in seen.self_checks:
-        checks.observe(
-            [seen.ranks[each].rank for each in places if seen.ranks[each].generation == checks.generation], standing
-        )
+    for places, standing in told:
+        checks.observe([seen[each].rank for each in places if seen[each].generation == checks.generation], standing)
     if checks.golden_is_new:
         checks.golden_is_new = False
         cluster.durable[("job", job.record)] = None
@@ -243,14 +275,14 @@ def _take_self_checks(cluster: Cluster, job: Job, seen: JobSeen) -> None:
     checks.news.clear()
 
 
-def _take_marks(job: Job, seen: JobSeen) -> None:
+def _take_marks(job: Job, seen: tuple[RankSeen, ...], beats: Beats) -> None:
     """Ranks after their last step are left out: what they do there is not a step's."""
-    sections, section, step, _, _, steps_done, told = seen.beats
+    sections, section, step, _, _, steps_done, told = beats
     ends, generation = END in sections, job.marks.generation
     for places, marks in told:
         by_offset: dict[int, list[int]] = {}
         for place in places:
-            number, rank = section[place], seen.ranks[place]
+            number, rank = section[place], seen[place]
             if number and not (ends and sections[number - 1] == END) and rank.generation == generation:
                 by_offset.setdefault(step[place] - steps_done[place], []).append(rank.rank)
         for offset, ranks in by_offset.items():
@@ -292,5 +324,5 @@ def _adopt(cluster: Cluster, job: Job, member: Member) -> None:
         job.hang = None
         incidents.close_all(cluster, job, f"generation {seen.generation} runs already: adopted")
     job.move("adopted")
-    cluster.say("warning", f"{job.run_id}: adopted generation {seen.generation} on {', '.join(nodes)}", job=job.run_id)
+    cluster.say("warning", f"{job.run_id}: adopted generation {seen.generation} on {few(nodes)}", job=job.run_id)
     cluster.job_changed(job)

@@ -6,7 +6,7 @@ saved a clean checkpoint beyond the last tainted one: only then does the newest 
 
 from __future__ import annotations
 
-from ryzen_coordinator.core.events import JobSeen
+from ryzen_coordinator.core.events import RankSeen
 from ryzen_coordinator.core.state import Job, Taint
 
 STEPS_MAX = 2000
@@ -35,13 +35,11 @@ def resume_at_most(job: Job) -> int | None:
     return max(job.taint.clean, job.checkpoint_step or 0) if job.taint is not None else None
 
 
-def take_checkpoint(job: Job, seen: JobSeen) -> bool:
-    """Take in the newest checkpoint that a node knows of. True if that lifted the limit."""
-    step, tainted = seen.checkpoint_step, job.taint
-    if step is None:
-        return False
+def take_checkpoint(job: Job, step: int, ranks: tuple[RankSeen, ...]) -> bool:
+    """Take in the newest checkpoint that a node knows of; these are its ranks. True if that lifted the limit."""
+    tainted = job.taint
     if tainted is not None and step > tainted.clean:
-        newest = max((rank.generation for rank in seen.ranks), default=0)
+        newest = max((rank.generation for rank in ranks), default=0)
         if newest <= tainted.generation:
             return False  # what the world that fell apart had saved
         if step > tainted.high:

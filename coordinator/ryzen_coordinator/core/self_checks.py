@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ryzen_coordinator.core.events import CheckKind, Standing
+from ryzen_coordinator.core.words import few
 
 LEARNT = 8
 """Equal comparisons before a difference is a device's and not a kernel's. A kernel that differs in one comparison of
@@ -121,10 +122,9 @@ class SelfChecks:
             self.found = Contradiction(kind, standing.clean_step, standing.step, tuple(sorted(sure)))
         elif (subject := (kind, ranks[0] if kind == "neighbours" else -1)) not in self.not_comparable:
             self.not_comparable.add(subject)
-            who = ", ".join(map(str, ranks[:8]))
             doubt = "its kernels may be others" if kind == "neighbours" else "its arithmetic may not repeat at all"
             self.news.append(
-                f"rank {who} {_WORDS[kind]} before it had agreed {LEARNT} times: {doubt} "
+                f"rank {few(ranks)} {_WORDS[kind]} before it had agreed {LEARNT} times: {doubt} "
                 "(see docs/corruption.md), so nothing is done about it"
             )
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from ryzen_coordinator.core.backlog import Backlog
 from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.book import Book
-from ryzen_coordinator.core.effects import DesiredNode, Effect, IncidentChanged, Kind, Level, Say
-from ryzen_coordinator.core.events import BatchesSeen, Endpoint, Hello, JobKey, JobSeen, Join, PaceSeen, Shape
+from ryzen_coordinator.core.effects import Effect, IncidentChanged, Kind, Level, Say
+from ryzen_coordinator.core.events import Endpoint, JobKey, Join, Shape
 from ryzen_coordinator.core.evidence import Finding, RankMoment, StackGroup
 from ryzen_coordinator.core.gaps import Gaps
-from ryzen_coordinator.core.health_record import NO_HEALTH, Burst, NodeHealth
+from ryzen_coordinator.core.health_record import Burst
 from ryzen_coordinator.core.marks import Marks
-from ryzen_coordinator.core.phases import BARRED, JOB_PHASES, NODE_PHASES, follow
+from ryzen_coordinator.core.members import Member, Node
+from ryzen_coordinator.core.phases import JOB_PHASES, NODE_PHASES, follow
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Plan
 from ryzen_coordinator.core.replicas import Replicas
@@ -25,86 +27,7 @@ from ryzen_coordinator.core.self_checks import SelfChecks
 from ryzen_coordinator.core.settings import CoreSettings
 
 _ROUNDING_S = 1e-6
-
-
-@dataclass(slots=True)
-class Node:
-    """One agent. `heard_s`: when it last spoke, or when we began to listen; `met_s`: when its stream began."""
-
-    name: str
-    hello: Hello
-    phase: str = "joining"
-    reason: str = ""
-    stream: int = 0
-    seq: int = -1
-    connected: bool = False
-    said_goodbye: bool = False
-    heard_s: float = 0.0
-    met_s: float = 0.0
-    clock_offset_s: float = 0.0
-    sent: DesiredNode | None = None
-    health: NodeHealth = NO_HEALTH
-
-    @property
-    def barred(self) -> bool:
-        return self.phase in BARRED
-
-    @property
-    def rank_hint(self) -> int:
-        return self.hello.node_rank if self.hello.node_rank is not None else 1 << 30
-
-
-@dataclass(slots=True)
-class Member:
-    """One node as one job knows it.
-
-    `used`: the join that the last world answered; a world needs a newer one. `took`: the newest generation that its
-    torchrun was seen to run. `handler_s`: when torchrun's handler was last seen there. `silence_step`: the newest
-    step of the other nodes when this one's lease had run out.
-    """
-
-    node: str
-    seen: JobSeen
-    heard_s: float
-    handler_s: float
-    ready_s: float | None = None
-    ready_checkpoint: int | None = None
-    used: Join | None = None
-    dropped: int = 0
-    took: int = 0
-    answered: int = 0
-    silence_step: int | None = None
-    network_incident: int | None = None
-    stacks: dict[int, str] = field(default_factory=dict)
-    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    pace: PaceSeen | None = None
-    batches: BatchesSeen | None = None
-
-    def all_done(self, generation: int) -> bool:
-        """Every rank of the generation on this node has exited 0, or torchrun itself has."""
-        if self.seen.torchrun_exit_code is not None:
-            return self.seen.torchrun_exit_code == 0
-        done = 0
-        for rank in self.seen.ranks:
-            if rank.generation == generation:
-                if rank.life != "exited" or rank.exit_code != 0:
-                    return False
-                done += 1
-        return done >= max(1, self.seen.shape.ranks_per_node)
-
-    def left_well(self, generation: int) -> bool:
-        """All done, and its torchrun leaves: it does not come back for another world."""
-        return self.seen.handler != "joining" and self.all_done(generation)
-
-    @property
-    def torchrun_gone(self) -> bool:
-        return self.seen.handler == "closed" or self.seen.torchrun_exit_code is not None
-
-    def lives(self, below: int) -> bool:
-        """A rank of a generation below `below` lives on this node, as far as is known."""
-        if self.seen.old_ranks_alive:
-            return True
-        return any(rank.generation < below and rank.life != "exited" for rank in self.seen.ranks)
+_LARGE_NODES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +124,7 @@ class Job:
     world: World | None = None
     slots: tuple[str, ...] = ()
     plan: Plan | None = None
+    planned_s: float = 0.0
     members: dict[str, Member] = field(default_factory=dict)
     table: ProgressTable = field(default_factory=lambda: ProgressTable(0, []))
     gaps: Gaps = field(default_factory=Gaps)
@@ -259,6 +183,11 @@ class Job:
     def formed(self) -> bool:
         """The world of the newest generation is formed."""
         return self.world is not None and self.world.generation == self.generation
+
+    @property
+    def large(self) -> bool:
+        """More nodes than can all be looked at with each report of one, or told at each change whom they wait for."""
+        return len(self.members) > _LARGE_NODES
 
     def world_members(self) -> list[Member]:
         if self.world is None:
@@ -329,6 +258,7 @@ class Cluster:
     incidents: dict[int, Incident] = field(default_factory=dict)
     last_generation: dict[JobKey, int] = field(default_factory=dict)
     calm_until_s: float = 0.0
+    backlog: Backlog = field(default_factory=Backlog)
     next_incident: int = 1
     next_inquiry: int = 1
     effects: list[Effect] = field(default_factory=list)
@@ -365,9 +295,14 @@ class Cluster:
         self.stale.update(job.members)
         return job.inquiry
 
+    @property
+    def patience_s(self) -> float:
+        """The lease, and for how long a word that was said in time may have been waiting to be taken in."""
+        return self.settings.lease_s + self.backlog.behind_s
+
     def silent(self, member: Member) -> bool:
         """The node's word on the job is older than the lease."""
-        return self.now_s - member.heard_s > self.settings.lease_s
+        return self.now_s - member.heard_s > self.patience_s
 
     def silent_members(self, job: Job) -> list[Member]:
         """Those of the world whose word on the job is older than the lease.
@@ -392,7 +327,7 @@ class Cluster:
 
     def silent_node(self, name: str) -> bool:
         """The node has said nothing at all for longer than the lease."""
-        return self.now_s - self.nodes[name].heard_s > self.settings.lease_s
+        return self.now_s - self.nodes[name].heard_s > self.patience_s
 
     def reachable(self, member: Member) -> bool:
         node = self.nodes[member.node]

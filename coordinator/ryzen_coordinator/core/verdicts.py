@@ -17,8 +17,10 @@ from ryzen_coordinator.core.blame import Failure, Verdict
 from ryzen_coordinator.core.detectors import exits
 from ryzen_coordinator.core.evidence import Finding
 from ryzen_coordinator.core.health_record import NEAR_S, Burst
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import OVER, RECOVERING
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member
+from ryzen_coordinator.core.state import Cluster, Incident, Job
+from ryzen_coordinator.core.words import few
 
 _AT_THE_END = "other nodes had ended already: the job ends"
 
@@ -89,9 +91,9 @@ def note_dropped(cluster: Cluster, job: Job) -> None:
         return
     named = {node for incident in open_now if incident.verdict for node in incident.verdict.nodes}
     lost = []
-    for node in job.world.nodes:
+    for node in sorted(set(job.world.nodes).difference(plan.wanted, named)):
         member = job.members[node]
-        if node in plan.wanted or node in named or member.dropped == job.generation:
+        if member.dropped == job.generation:
             continue
         member.dropped = job.generation
         known = cluster.nodes[node]
@@ -109,7 +111,7 @@ def note_dropped(cluster: Cluster, job: Job) -> None:
 
 def _lost_in_recovery(cluster: Cluster, job: Job, members: list[Member]) -> None:
     nodes = tuple(sorted(member.node for member in members))
-    words = f"{', '.join(nodes)} fell silent while the job was recovering"
+    words = f"{few(nodes)} fell silent while the job was recovering"
     incident = incidents.open_incident(cluster, job, "node_loss", max(m.heard_s for m in members), (words,))
     job.open.append(incident.id)
     incidents.share_marks(cluster, job, incident)
@@ -136,8 +138,8 @@ def _judge_lost(cluster: Cluster, job: Job, incident: Incident, doubted: list[Me
     lost = tuple(sorted(member.node for member in doubted))
     heard_s = max(member.heard_s for member in doubted)
     peers = sorted({failure.rank for failure in failures if failure.node not in lost})
-    told = f"; ranks {', '.join(map(str, peers))} of other nodes lost their peers" if peers else ""
-    words = f"{', '.join(lost)} silent for {cluster.now_s - heard_s:.1f} s{told}"
+    told = f"; ranks {few(peers)} of other nodes lost their peers" if peers else ""
+    words = f"{few(lost)} silent for {cluster.now_s - heard_s:.1f} s{told}"
     incident.marks["fault"] = min(incident.marks["fault"], heard_s)
     decide_node_loss(cluster, job, incident, Verdict("node_lost", nodes=lost, reason=words))
 
@@ -177,8 +179,7 @@ def desync_of(job: Job, incident: Incident, failures: list[Failure]) -> Finding 
         return Finding("mismatch", apart.ranks, apart.words(), proof=True, desync=True)
     done = _ahead(job, incident, failures)
     if done:
-        who = ", ".join(map(str, done))
-        words = f"rank {who} had done all steps and left while the others still waited for it"
+        words = f"rank {few(done)} had done all steps and left while the others still waited for it"
         return Finding("finished first", done if len(done) <= len(failures) else (), words, desync=True)
     if any(blame.is_mismatch(failure) for failure in failures):
         words = "; ".join(failure.words() for failure in failures if blame.is_mismatch(failure))

@@ -12,8 +12,9 @@ from ryzen_coordinator.core import incidents, policy
 from ryzen_coordinator.core.blame import Verdict
 from ryzen_coordinator.core.detectors import Suspicion
 from ryzen_coordinator.core.detectors.exits import failures_of
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, World
+from ryzen_coordinator.core.state import Cluster, Incident, Job, World
 
 
 def take(cluster: Cluster, job: Job, member: Member) -> None:

@@ -19,6 +19,7 @@ from ryzen_coordinator.core.events import (
     Collective,
     Handler,
     Hello,
+    JobNews,
     JobSeen,
     Life,
     NodeReport,
@@ -104,7 +105,41 @@ def hello(message: pb.NodeHello) -> Hello:
     )
 
 
-def _job(message: pb.ObservedJob) -> JobSeen:
+def _job(message: pb.ObservedJob) -> JobSeen | JobNews:
+    return _news(message) if message.as_of else _whole(message)
+
+
+def _news(message: pb.ObservedJob) -> JobNews:
+    """There are as many ranks as the columns are long; the core knows whether that is right."""
+    ranks = len(message.beats.section)
+    return JobNews(
+        message.run_id,
+        _line(message.user, 64),
+        message.as_of,
+        _beats(message.beats, ranks),
+        _gaps(message) if message.gaps else (),
+        _checkpoint(message),
+        _all_checks(message, ranks) if message.checks else (),
+        convert_checks.self_checks(message, ranks) if message.self_checks else (),
+        _skipped(message) if message.skipped else (),
+        convert_pace.pace(message.pace, _line) if message.HasField("pace") else None,
+        convert_pace.batches(message.first_batches) if message.HasField("first_batches") else None,
+    )
+
+
+def _gaps(message: pb.ObservedJob) -> tuple[tuple[str, float], ...]:
+    return tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX])
+
+
+def _checkpoint(message: pb.ObservedJob) -> int | None:
+    return min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None
+
+
+def _all_checks(message: pb.ObservedJob, ranks: int) -> tuple[ChecksSeen, ...]:
+    return tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, ranks))])
+
+
+def _whole(message: pb.ObservedJob) -> JobSeen:
     shape = message.shape
     ranks = _processes(message)
     return JobSeen(
@@ -122,21 +157,17 @@ def _job(message: pb.ObservedJob) -> JobSeen:
             tuple(shape.options.items()) if shape.options else (),
         ),
         ranks=ranks,
-        beats=_beats(message) if len(ranks) == len(message.ranks) else NO_BEATS,
+        beats=_beats(message.beats, len(ranks)) if len(ranks) == len(message.ranks) else NO_BEATS,
         old_ranks_alive=message.old_ranks_alive,
-        gaps=tuple((_line(gap.section, 64), _seconds(gap.longest_s)) for gap in message.gaps[:SECTIONS_MAX])
-        if message.gaps
-        else (),
-        checkpoint_step=min(message.checkpoint_step, _COUNT_MAX) if message.checkpoint_known else None,
+        gaps=_gaps(message) if message.gaps else (),
+        checkpoint_step=_checkpoint(message),
         torchrun_pid=message.torchrun_pid,
         torchrun_exit_code=message.torchrun_exit_code if message.HasField("torchrun_exit_code") else None,
         stacks=tuple((stack.id, _lines(stack.text)) for stack in message.stacks[:STACKS_MAX]) if message.stacks else (),
         groups=tuple((_line(group.name, 64), _members(group)) for group in message.groups[:GROUPS_MAX])
         if message.groups
         else (),
-        checks=tuple([checks for each in message.checks[:RANKS_MAX] if (checks := _checks(each, len(ranks)))])
-        if message.checks
-        else (),
+        checks=_all_checks(message, len(ranks)) if message.checks else (),
         self_checks=convert_checks.self_checks(message, len(ranks)) if message.self_checks else (),
         skipped=_skipped(message) if message.skipped else (),
         rollback_wanted=min(message.rollback_wanted, _COUNT_MAX) if message.HasField("rollback_wanted") else None,
@@ -174,13 +205,11 @@ def _members(group: pb.Group) -> tuple[int, ...]:
     return tuple(rank for rank in group.ranks[:GROUP_RANKS_MAX] if rank < RANKS_MAX)
 
 
-def _beats(message: pb.ObservedJob) -> Beats:
+def _beats(beats: pb.Beats, ranks: int) -> Beats:
     """None where the columns are not as long as there are ranks. A slice of a column is a list, made in a third of the
     time that going through the column takes (measured: eight values 0.3 us, not 0.8)."""
-    beats = message.beats
     section, step, quiet_s = tuple(beats.section[:]), tuple(beats.step[:]), tuple(beats.quiet_s[:])
     step_age_s, steps_done = tuple(beats.step_age_s[:]), tuple(beats.steps_done[:])
-    ranks = len(message.ranks)
     if not ranks or not len(section) == len(step) == len(quiet_s) == len(step_age_s) == len(steps_done) == ranks:
         return NO_BEATS
     sections = tuple([_line(name, 64) for name in beats.sections[:SECTIONS_MAX]])

@@ -9,8 +9,9 @@ import ryzen_protos
 from ryzen_coordinator.core import incidents, pace
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.health_record import Burst
+from ryzen_coordinator.core.members import Node
 from ryzen_coordinator.core.phases import WORLD_UP
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Node
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 from ryzen_coordinator.server.accounts import job_time
 from ryzen_protos.v1 import operator_pb2 as pb
 

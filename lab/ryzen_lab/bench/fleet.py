@@ -2,9 +2,9 @@
 
 Run as a module, a process of its own: `python -m ryzen_lab.bench.fleet HOST:PORT NODES RANKS`. Each agent has a
 connection and a stream of its own and says what a real one says: hello, then, once all agents are there, the join
-of its torchrun, and from then on once a second the whole job with a progress record for every rank. It obeys as a
-real one does: ranks of an older generation end, the handler joins again with a fresh store, a world that answers
-the join is taken.
+of its torchrun, and from then on once a second a progress record for every rank, with the rest of the job now and
+then. It obeys as a real one does: ranks of an older generation end, the handler joins again with a fresh store, a
+world that answers the join is taken.
 
 Conversation with the parent, a line each: it says `formed` with the seconds once every rank steps; then for each line
 `kill` one rank of one node dies, and it says when every agent had been told of the new generation and when every
@@ -41,6 +41,8 @@ _START_S = 1.0
 """From the world to the first step of its ranks."""
 _GAPS_EVERY = 10
 """Seconds between two tellings of silences that have not changed, as of an agent."""
+_WHOLE_EVERY_S = 10.0
+_NEWS = ("beats", "gaps", "pace", "checkpoint_step", "checkpoint_known")
 _PACE_EVERY = 10
 """Seconds, as agents do it."""
 _SECTIONS = ("", "data", "forward", "backward", "optimizer", "checkpoint", "(start)", "(first step)")
@@ -69,7 +71,9 @@ class SimulatedAgent:
         self._shape = pb.JobShape(min_nodes=nodes, max_nodes=nodes, ranks_per_node=ranks, max_restarts=1000)
         self.job = pb.ObservedJob()
         self.record = Record()  # every rank's: they go in step
+        self._resumed = 0  # the step that the generation begins at
         self._dirty = asyncio.Event()
+        self._told, self._told_s, self._told_seq = pb.ObservedJob(), 0.0, 0
 
     # ------------------------------------------------------------ what happens to it
 
@@ -108,7 +112,7 @@ class SimulatedAgent:
             self._update.seq += 1
             self._update.sent_unix_ns = time.time_ns()
             self._advance()
-            await call.write(self._update)
+            await call.write(self._message())
             first, wait_s = self._update.HasField("hello"), REFRESH_S
             if first:
                 self._update.ClearField("hello")
@@ -116,6 +120,27 @@ class SimulatedAgent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._dirty.wait()
+
+    def _message(self) -> pb.NodeUpdate:
+        """As an agent does it: of a job that steps on, only what is new, but all of it every ten seconds."""
+        update, job, now = self._update, self.job, time.monotonic()
+        told = pb.ObservedJob()
+        told.CopyFrom(job)
+        for name in _NEWS:
+            told.ClearField(name)
+        if update.HasField("hello") or not self.steps or told != self._told or now - self._told_s >= _WHOLE_EVERY_S:
+            self._told, self._told_s, self._told_seq = told, now, update.seq
+            return update
+        news = pb.NodeUpdate(
+            seq=update.seq, sent_unix_ns=update.sent_unix_ns, answered_inquiry=update.answered_inquiry,
+            applied_version=update.applied_version,
+        )  # fmt: skip
+        slim = news.jobs.add(run_id=job.run_id, user=job.user, as_of=self._told_seq, gaps=job.gaps)
+        slim.beats.CopyFrom(job.beats)
+        slim.checkpoint_step, slim.checkpoint_known = job.checkpoint_step, job.checkpoint_known
+        if job.HasField("pace"):
+            slim.pace.CopyFrom(job.pace)
+        return news
 
     def _obey(self, state: pb.DesiredState) -> None:
         now = time.monotonic()
@@ -156,6 +181,7 @@ class SimulatedAgent:
         job.ClearField("store")
         del job.ranks[:]
         job.ClearField("beats")
+        self._resumed = max(self._resumed, self.record.step)
         self.record = Record()
         count = job.shape.ranks_per_node
         for local in range(count):
@@ -185,14 +211,14 @@ class SimulatedAgent:
                     section_s=[0.01] * len(_SECTIONS), loss=[2.0] * len(ranks), learning_rate=1e-4,
                 )
             )  # fmt: skip
-        step = self.record.step + _STEPS_A_SECOND
+        step = max(self.record.step, self._resumed) + _STEPS_A_SECOND
         steps = sorted({step & ~63, step & ~7, step})
         self.record = Record(
-            step, "backward", 0.01, 0.05, step, 4096 * step, 2.0, 1.0,
+            step, "backward", 0.01, 0.05, step - self._resumed, 4096 * step, 2.0, 1.0,
             tuple(number for each in steps for number in (each, 3 * each)),
         )  # fmt: skip
         job.beats.CopyFrom(beat_columns.pack([self.record] * len(job.ranks)))
-        job.checkpoint_step, job.checkpoint_known = step // 100 * 100, True
+        job.checkpoint_step, job.checkpoint_known = step, True
 
 
 class Fleet:
@@ -246,6 +272,7 @@ class Fleet:
         """Seconds until the agents knew of the new generation, and until they had its world."""
         agent = self._chance.choice(self.agents)
         generation = agent.job.generation + 1
+        heard = self._heard()
         began = time.monotonic()
         agent.kill(self._chance.randrange(len(agent.job.ranks)))
         await self.until("the new generation", lambda each: generation in each.told_s)
@@ -254,7 +281,13 @@ class Fleet:
         world = [each.world_s[generation] - began for each in self.agents]
         await self.until("the first new steps", lambda each: each.steps)
         await asyncio.sleep(2 * REFRESH_S)
-        return {"told_median_s": statistics.median(told), "told_max_s": max(told), "world_max_s": max(world)}
+        return {
+            "told_median_s": statistics.median(told), "told_max_s": max(told), "world_max_s": max(world),
+            "told_times": (self._heard() - heard) / len(self.agents),
+        }  # fmt: skip
+
+    def _heard(self) -> int:
+        return sum(each.heard for each in self.agents)
 
 
 async def main(address: str, nodes: int, ranks: int) -> None:

@@ -25,6 +25,27 @@ Rank = node_pb2.ObservedRank
 Place = node_pb2.DesiredJob
 
 
+NEWS = (
+    "beats", "gaps", "pace", "checkpoint_step", "checkpoint_known", "checks", "self_checks", "skipped", "first_batches",
+    "stacks", "groups",
+)  # fmt: skip
+"""Of a job, what is not as it was told before where only the news are told."""
+
+
+def complete(job: node_pb2.ObservedJob, seq: int, told: dict[str, tuple[int, node_pb2.ObservedJob]]) -> None:
+    """Add to the news of a job what the stream was told of it before."""
+    said = node_pb2.ObservedJob.FromString(job.SerializeToString())
+    if not job.as_of:
+        told[job.run_id] = seq, said
+        return
+    number, before = told[job.run_id]
+    assert job.as_of == number, "the news refer to what this stream was told last"
+    job.CopyFrom(before)
+    for name in NEWS:
+        job.ClearField(name)
+    job.MergeFrom(said)
+
+
 class Coordinator(node_pb2_grpc.NodeServiceServicer):  # type: ignore[misc]
     """Keeps every update of one node; sends what the test wants sent. Runs in a thread of its own."""
 
@@ -121,7 +142,10 @@ class Coordinator(node_pb2_grpc.NodeServiceServicer):  # type: ignore[misc]
             self._wakes.discard(wake)
 
     async def _read(self, requests: AsyncIterator[node_pb2.NodeUpdate], wake: asyncio.Event) -> None:
+        told: dict[str, tuple[int, node_pb2.ObservedJob]] = {}
         async for update in requests:
+            for job in update.jobs:
+                complete(job, update.seq, told)
             with self._changed:
                 self.updates.append(update)
                 self.times.append(time.monotonic())

@@ -21,6 +21,22 @@ def test_ranks_are_known_with_their_progress(node: Node, coordinator: Coordinato
     assert advanced.checkpoint_step == 10
 
 
+def test_while_ranks_step_only_what_is_new_is_told_and_a_death_brings_the_whole(
+    node: Node, coordinator: Coordinator
+) -> None:
+    node.agent()
+    node.torchrun(ranks=2)
+    before = running(coordinator)
+    told, _ = coordinator.wait_records(lambda ranks: min(each.step for each in ranks) > 60)
+    short = coordinator.wait_job(lambda job: job.as_of > 0)
+    assert [each.pid for each in told.ranks] == [each.pid for each in before.ranks]
+    assert len(short.beats.step) == 2
+    os.kill(before.ranks[1].pid, signal.SIGKILL)
+    dead = coordinator.wait_job(lambda job: any(each.life == Rank.EXITED for each in job.ranks))
+    assert dead.as_of == 0
+    assert dead.shape == before.shape
+
+
 def test_a_killed_rank_is_told_with_its_signal_and_the_next_generation_starts(
     node: Node, coordinator: Coordinator
 ) -> None:

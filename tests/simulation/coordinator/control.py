@@ -16,6 +16,7 @@ from ryzen_coordinator.core.effects import Desire, Effect, Journal, Say
 from ryzen_coordinator.core.events import Event, NodeGone, NodeReport
 
 from .simulated import SimNode
+from .told import Told
 
 if TYPE_CHECKING:
     from .simulator import Simulation
@@ -37,6 +38,7 @@ class Life:
         self.records, self.began_s, self.settings = records, sim.now_s + self.shift_s, sim.case.settings
         self.calls: list[tuple[Event | None, float, list[Effect]]] = []
         self.core = self.fresh()
+        self.told = Told()
 
     def fresh(self) -> Core:
         return Core(self.settings, copy.deepcopy(self.records), self.began_s, self.offset_s)
@@ -119,7 +121,11 @@ class Control:
         life = self.life
         assert life is not None
         now_s = self.sim.now_s + life.shift_s
+        if isinstance(event, NodeReport):
+            event = life.told.shortened(event)
         effects = life.core.tick(now_s) if event is None else life.core.step(event, now_s)
+        if isinstance(event, NodeReport):
+            life.told.taken(event, life.core)
         if self.sim.replays:
             life.calls.append((event, now_s, effects))
         if effects:

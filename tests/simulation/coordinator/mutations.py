@@ -39,9 +39,10 @@ from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.detectors import DETECTORS, node_loss
 from ryzen_coordinator.core.effects import DesiredJob, Effect, Journal, Say
 from ryzen_coordinator.core.health_record import NO_HEALTH
+from ryzen_coordinator.core.members import Member, Node
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rendezvous import Candidate, Plan
-from ryzen_coordinator.core.state import Cluster, Incident, Job, Member, Node
+from ryzen_coordinator.core.state import Cluster, Incident, Job
 
 Patch: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 

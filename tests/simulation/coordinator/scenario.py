@@ -39,6 +39,7 @@ from ryzen_coordinator.core.settings import CoreSettings
 from .columns import Pairs, beats_of
 from .health_commands import HealthCommands
 from .rank_commands import RankCommands, replace_rank
+from .told import Told
 
 TICK_S = 0.05
 UNIX_OFFSET_S = 1e6
@@ -74,6 +75,7 @@ class Scenario(RankCommands, HealthCommands):
     pids: int = 100
     records: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
+    told: Told = field(default_factory=Told)
 
     # ------------------------------------------------------------ commands
 
@@ -261,7 +263,7 @@ class Scenario(RankCommands, HealthCommands):
             aged = [row and row._replace(quiet_s=quiet_s, step_age_s=quiet_s) for row in rows]
             beats = beats_of(aged, [node.marks.get(rank.rank, ()) for rank in job.ranks])
             job = replace(job, ranks=tuple(_aged(rank, quiet_s) for rank in job.ranks), beats=beats)
-        self._step(
+        report = self.told.shortened(
             NodeReport(
                 node.name,
                 node.stream,
@@ -274,6 +276,8 @@ class Scenario(RankCommands, HealthCommands):
                 node.conditions,
             )
         )
+        self._step(report)
+        self.told.taken(report, self.core)
 
     def _step(self, event: Event) -> None:
         self._carry(self.core.step(event, self.now_s))

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from ryzen_coordinator import render
 from ryzen_coordinator.core.events import JobSeen, PaceSeen, Shape
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.pace import of_job, together
 from ryzen_coordinator.core.progress import ProgressTable
-from ryzen_coordinator.core.state import Job, Member, World
+from ryzen_coordinator.core.state import Job, World
 from ryzen_coordinator.server import convert
 from ryzen_protos.v1 import node_pb2 as pb
 from ryzen_protos.v1 import operator_pb2

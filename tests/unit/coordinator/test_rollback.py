@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.simulation.coordinator.columns import beats_of
 
-from ryzen_coordinator.core.events import JobSeen, ProgressSeen, RankSeen, Shape
+from ryzen_coordinator.core.events import ProgressSeen, RankSeen, Shape
 from ryzen_coordinator.core.progress import ProgressTable
 from ryzen_coordinator.core.rollback import resume_at_most, taint, take_checkpoint
 from ryzen_coordinator.core.state import Job
@@ -19,8 +19,8 @@ def job_at(step: int, checkpoint: int | None) -> Job:
     return job
 
 
-def said(step: int, generation: int) -> JobSeen:
-    return JobSeen("job", "me", ranks=(RankSeen(0, 0, 7, generation),), checkpoint_step=step)
+def take(job: Job, step: int, generation: int) -> bool:
+    return take_checkpoint(job, step, (RankSeen(0, 0, 7, generation),))
 
 
 def test_what_the_desynchronised_world_has_saved_is_passed_over_however_late_it_is_reported() -> None:
@@ -28,17 +28,17 @@ def test_what_the_desynchronised_world_has_saved_is_passed_over_however_late_it_
     taint(job, clean_step=16)
     assert resume_at_most(job) == 16
     assert job.checkpoint_step is None
-    take_checkpoint(job, said(40, generation=1))
+    take(job, 40, generation=1)
     assert resume_at_most(job) == 16
 
 
 def test_the_limit_rises_with_clean_checkpoints_and_goes_when_they_have_passed_the_tainted_ones() -> None:
     job = job_at(step=40, checkpoint=30)
     taint(job, clean_step=16)
-    assert not take_checkpoint(job, said(20, generation=2))
+    assert not take(job, 20, generation=2)
     assert resume_at_most(job) == 20
-    assert not take_checkpoint(job, said(40, generation=2))  # step 40 itself may have been saved by the old world
-    assert take_checkpoint(job, said(41, generation=2))
+    assert not take(job, 40, generation=2)  # step 40 itself may have been saved by the old world
+    assert take(job, 41, generation=2)
     assert resume_at_most(job) is None
 
 

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from ryzen_coordinator.core.detectors import corruption, desync, divergence, exits, node_loss, stall
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 Detector: TypeAlias = Callable[[Cluster, Job, Member | None], list[Suspicion]]
 

@@ -6,9 +6,10 @@ Which one, and since when, is in replicas.py and self_checks.py. What is done ab
 from __future__ import annotations
 
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.replicas import Difference
 from ryzen_coordinator.core.self_checks import Contradiction
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:

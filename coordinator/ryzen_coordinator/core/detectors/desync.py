@@ -7,7 +7,8 @@ for the next mark, or for the job to stand still (hang.py).
 from __future__ import annotations
 
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:

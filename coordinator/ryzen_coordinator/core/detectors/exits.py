@@ -10,7 +10,8 @@ from __future__ import annotations
 from ryzen_coordinator.core.blame import Failure
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
 from ryzen_coordinator.core.events import ProgressSeen, RankSeen
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from ryzen_coordinator.core.detectors.stall import silent_nodes
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
+from ryzen_coordinator.core.members import Member
 from ryzen_coordinator.core.phases import WORLD_UP
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.state import Cluster, Job
+from ryzen_coordinator.core.words import few
 
 _SILENT_MANY, _SILENT_SHARE = 4, 10
 
@@ -66,7 +68,7 @@ def _lost(cluster: Cluster, silent: list[Member]) -> Suspicion:
     """All that are silent, together: the others stand still for the sake of any of them."""
     nodes = tuple(sorted(member.node for member in silent))
     heard_s = max(member.heard_s for member in silent)
-    words = f"{', '.join(nodes)} silent for {cluster.now_s - heard_s:.1f} s, and no other node has advanced since"
+    words = f"{few(nodes)} silent for {cluster.now_s - heard_s:.1f} s, and no other node has advanced since"
     return Suspicion("node_loss", nodes, heard_s, evidence=(words,))
 
 

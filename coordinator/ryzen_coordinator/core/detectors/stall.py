@@ -8,7 +8,8 @@ job whose ranks are *all* stopped: that is somebody's will (`scontrol suspend`),
 from __future__ import annotations
 
 from ryzen_coordinator.core.detectors.suspicion import Suspicion
-from ryzen_coordinator.core.state import Cluster, Job, Member
+from ryzen_coordinator.core.members import Member
+from ryzen_coordinator.core.state import Cluster, Job
 
 
 def find(cluster: Cluster, job: Job, member: Member | None) -> list[Suspicion]:
