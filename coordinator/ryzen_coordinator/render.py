@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ryzen_coordinator import render_ledger
+from ryzen_coordinator.core.words import few
 from ryzen_protos.v1 import operator_pb2 as pb
 
 STAGES = ("detect", "blame", "stop", "rendezvous", "start", "restore", "first_step")
@@ -42,12 +43,12 @@ def _job_table(messages: Iterable[pb.JobStatus]) -> RenderableType:
         if job.HasField("checkpoint_step"):
             step += f" (saved {job.checkpoint_step})"
         quiet = f"{job.quiet_s:.1f} / {job.stall_after_s:.1f} s" if job.sends_progress else "-"
-        world = f"{', '.join(job.world) or '-'} ({len(job.world)} of {job.min_nodes}:{job.max_nodes})"
+        world = f"{few(job.world) or '-'} ({len(job.world)} of {job.min_nodes}:{job.max_nodes})"
         restarts = f"{job.restarts} of {job.restart_budget}"
         phase = _phase(job.phase)
         if job.HasField("exit_code"):
             phase.append(f" ({job.exit_code})")
-        parked = ", ".join(job.parked) or "-"
+        parked = few(job.parked) or "-"
         table.add_row(job.run_id, phase, str(job.generation), world, parked, step, quiet, restarts, job.note)
     return table if table.row_count else Text("no job")
 
@@ -178,8 +179,8 @@ def total_s(message: pb.Incident) -> float:
 
 
 def who(verdict: pb.Verdict) -> str:
-    ranks = f"rank {', '.join(map(str, verdict.ranks))}" if verdict.ranks else ""
-    nodes_named = ", ".join(verdict.nodes)
+    ranks = f"rank {few(verdict.ranks)}" if verdict.ranks else ""
+    nodes_named = few(verdict.nodes)
     return f"{ranks} on {nodes_named}" if ranks and nodes_named else ranks or nodes_named or "nobody"
 
 
