@@ -134,12 +134,12 @@ class LocalServer(local_pb2_grpc.LocalAgentServicer):
 
 def check_protocol(update: local_pb2.HandlerUpdate) -> None:
     """Raises HandlerRefusedError with the line that tells which side is older."""
-    if update.protocol == ryzen_protos.PROTOCOL:
+    if update.protocol == ryzen_protos.LOCAL_PROTOCOL:
         return
-    older = "torchrun's environment" if update.protocol < ryzen_protos.PROTOCOL else "the agent"
+    older = "torchrun's environment" if update.protocol < ryzen_protos.LOCAL_PROTOCOL else "the agent"
     raise HandlerRefusedError(
         f"ryzen {update.version} in torchrun's environment (protocol {update.protocol}) and agent "
-        f"{ryzen_protos.__version__} (protocol {ryzen_protos.PROTOCOL}) differ: upgrade {older}"
+        f"{ryzen_protos.__version__} (protocol {ryzen_protos.LOCAL_PROTOCOL}) differ: upgrade {older}"
     )
 
 

@@ -75,6 +75,10 @@ class Core:
         cluster = self.cluster
         self._wake(now_s)
         self._last_tick_s = now_s
+        cluster.backlog.look(now_s)
+        if cluster.backlog.has_become_long():
+            words = f"reports wait for {cluster.backlog.behind_s:.1f} s before they are taken in"
+            cluster.say("warning", f"{words}: nodes are given as much longer before they count as silent")
         for job in list(cluster.jobs.values()):
             self._look(job, None)
         nodes.watch(cluster)
@@ -113,9 +117,12 @@ class Core:
             health.settle(cluster, job)
         if member is None or not job.large:
             recovery.judge(cluster, job)
-        awaited = not job.go or job.phase == "forming" or job.phase in RECOVERING
-        if awaited and membership.recover(cluster, job, member):
+        if member is None or not job.large:
+            membership.give_go(cluster, job)
+        if (job.phase == "forming" or job.phase in RECOVERING) and membership.plan_is_due(cluster, job, member):
+            membership.plan_anew(cluster, job)
             verdicts.note_dropped(cluster, job)
+            membership.form_if_complete(cluster, job)
         if job.watched:
             watched.look(cluster, job)
         lifecycle.advance(cluster, job, member)

@@ -6,7 +6,6 @@ All durations are seconds as measured on the node; the core turns them into its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -194,10 +193,6 @@ class JobSeen:
     @property
     def join(self) -> Join:
         return (self.torchrun_pid, self.join_id)
-
-    def rows(self) -> Iterator[tuple[RankSeen, ProgressSeen | None]]:
-        """Each rank with what its page says."""
-        return ((rank, self.beats.row(place)) for place, rank in enumerate(self.ranks))
 
 
 class JobNews(NamedTuple):

@@ -129,7 +129,8 @@ def decide(cluster: Cluster, incident: Incident, verdict: Verdict) -> None:
     incident.verdict = verdict
     incident.marks["verdict"] = cluster.now_s
     incident.state = "recovering" if verdict.action in {"restart", "rollback", "evict"} else incident.state
-    who = few([*(f"rank {rank}" for rank in verdict.ranks), *verdict.nodes]) or "nobody"
+    ranks = few([f"rank {rank}" for rank in verdict.ranks])
+    who = ", ".join(filter(None, (ranks, few(verdict.nodes)))) or "nobody"
     incident.tell(cluster.now_s, f"verdict: {verdict.fault_class}, {who}: {verdict.reason} -> {verdict.action}")
     cluster.incident_changed(incident)
     cluster.say(

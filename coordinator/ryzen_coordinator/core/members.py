@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ryzen_coordinator.core.backlog import Promptness
 from ryzen_coordinator.core.effects import DesiredNode
-from ryzen_coordinator.core.events import BatchesSeen, Hello, JobSeen, Join, PaceSeen
+from ryzen_coordinator.core.events import (
+    NO_BEATS,
+    BatchesSeen,
+    Beats,
+    Hello,
+    JobSeen,
+    Join,
+    PaceSeen,
+    ProgressSeen,
+    RankSeen,
+)
 from ryzen_coordinator.core.health_record import NO_HEALTH, NodeHealth
 from ryzen_coordinator.core.phases import BARRED
 
@@ -45,8 +56,8 @@ class Member:
 
     `used`: the join that the last world answered; a world needs a newer one. `took`: the newest generation that its
     torchrun was seen to run. `handler_s`: when torchrun's handler was last seen there. `silence_step`: the newest
-    step of the other nodes when this one's lease had run out. `told`: stream and number of the report that `seen` is
-    from, where later ones may refer to it.
+    step of the other nodes when this one's lease had run out. `beats`: what the pages of the ranks said
+    last. `as_of`: stream and number of the report that `seen` is from, where later ones may refer to it.
     """
 
     node: str
@@ -65,7 +76,12 @@ class Member:
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     pace: PaceSeen | None = None
     batches: BatchesSeen | None = None
-    told: tuple[int, int] | None = None
+    beats: Beats = NO_BEATS
+    as_of: tuple[int, int] | None = None
+
+    def rows(self) -> Iterator[tuple[RankSeen, ProgressSeen | None]]:
+        """Each rank with what its page said last."""
+        return ((rank, self.beats.row(place)) for place, rank in enumerate(self.seen.ranks))
 
     def all_done(self, generation: int) -> bool:
         """Every rank of the generation on this node has exited 0, or torchrun itself has."""

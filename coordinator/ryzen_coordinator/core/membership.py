@@ -47,16 +47,20 @@ def next_number(cluster: Cluster, job: Job) -> None:
     cluster.last_generation[job.key] = job.generation
 
 
-def recover(cluster: Cluster, job: Job, member: Member | None) -> bool:
-    """One look at a job that waits for its next world; `member` has just reported, None: time has passed.
+def plan_is_due(cluster: Cluster, job: Job, member: Member | None) -> bool:
+    """Whether it is time to look at the plan; `member` has just reported, None: time has passed.
 
-    Returns whether the plan was looked at too.
+    A look costs a pass over all nodes. For a large job it comes five times a second, and with the last that joins.
     """
-    if job.large and member is not None and not _was_last_missing(cluster, job, member):
-        return False
-    give_go(cluster, job)
-    if job.large and member is None and cluster.now_s - job.planned_s < _PLAN_EVERY_S:
-        return False
+    if not job.large:
+        return True
+    if member is not None:
+        return _was_last_missing(cluster, job, member)
+    return cluster.now_s - job.planned_s >= _PLAN_EVERY_S
+
+
+def plan_anew(cluster: Cluster, job: Job) -> None:
+    """Who belongs to the next world, as the nodes are now."""
     job.planned_s = cluster.now_s
     if job.phase == "forming":
         _form_first(cluster, job)
@@ -65,9 +69,12 @@ def recover(cluster: Cluster, job: Job, member: Member | None) -> bool:
     elif job.phase in RECOVERING:
         _note_stopped(cluster, job)
         replan(cluster, job)
-        if job.plan is not None and job.plan.complete and not _is_held(cluster, job):
-            form(cluster, job, job.plan)
-    return True
+
+
+def form_if_complete(cluster: Cluster, job: Job) -> None:
+    """The next world, if all who belong to it wait and nothing about them is being decided."""
+    if job.phase in RECOVERING and job.plan is not None and job.plan.complete and not _is_held(cluster, job):
+        form(cluster, job, job.plan)
 
 
 def _was_last_missing(cluster: Cluster, job: Job, member: Member) -> bool:

@@ -23,7 +23,7 @@ def views(cluster: Cluster, job: Job) -> list[RankView]:
     found = [
         _view(cluster, job, member, rank, progress)
         for member in job.world_members()
-        for rank, progress in member.seen.rows()
+        for rank, progress in member.rows()
         if rank.generation == job.table.generation
     ]
     return sorted(found, key=lambda view: view.rank)

@@ -22,8 +22,6 @@ def watch(cluster: Cluster) -> None:
         silent = cluster.silent_node(node.name)
         if silent and can(NODE_PHASES, node.phase, "silent"):
             cluster.node_moves(node, "silent", "its agent has left" if node.said_goodbye else "silent")
-        elif node.phase == "suspect" and not silent:
-            cluster.node_moves(node, "returned")
         elif node.phase == "draining":
             cluster.calm_until_s = cluster.now_s  # its ranks may end at any moment
             if _drained(cluster, node.name):

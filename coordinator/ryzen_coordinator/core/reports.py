@@ -1,6 +1,7 @@
 """Taking in what a node reports: who it is, which jobs it sees, how their ranks fare.
 
-Everything is a level, so a report is taken in by replacing what was known. A job or a world that nobody here
+Everything is a level, so a report is taken in by replacing what was known; what it does not repeat (`JobNews`)
+stands as it was. A job or a world that nobody here
 remembers (a lost journal) but that runs out there is adopted as it is: never hurt a healthy run.
 """
 
@@ -49,7 +50,7 @@ def attach(cluster: Cluster, report: NodeReport) -> Node | None:
     node.seq = report.seq
     node.heard_s = cluster.now_s
     node.clock_offset_s = report.clock_offset_s
-    cluster.backlog.note(node.promptness.late_s(report.clock_offset_s, cluster.now_s), len(cluster.nodes))
+    cluster.backlog.note(node.name, node.promptness.late_s(report.clock_offset_s, cluster.now_s))
     if node.phase == "suspect":
         cluster.node_moves(node, "returned")
     return node
@@ -87,17 +88,18 @@ def note_silences(cluster: Cluster, job: Job) -> None:
 
 def take_job(cluster: Cluster, node: Node, told: JobSeen | JobNews, answered: int) -> tuple[Job, Member] | None:
     """Take in one job of a report. None where the news refer to what is not known here: it is told whole again soon."""
-    found = _take_whole(cluster, node, told) if isinstance(told, JobSeen) else _as_told(cluster, node, told)
+    found = _take_whole(cluster, node, told) if isinstance(told, JobSeen) else _as_known(cluster, node, told)
     if found is None:
         return None
     job, member = found
+    member.beats = told.beats
     member.pace = told.pace or member.pace
     member.batches = told.batches or member.batches
     member.heard_s = cluster.now_s
     member.answered = max(member.answered, answered)
     member.silence_step = None
     incidents.close_network(cluster, member, f"{node.name} is back")
-    if member.told:
+    if member.as_of is not None:  # its handler runs
         member.handler_s = cluster.now_s
     _take_figures(cluster, job, member.seen, told)
     if job.watched:
@@ -108,10 +110,10 @@ def take_job(cluster: Cluster, node: Node, told: JobSeen | JobNews, answered: in
     return job, member
 
 
-def _as_told(cluster: Cluster, node: Node, news: JobNews) -> tuple[Job, Member] | None:
+def _as_known(cluster: Cluster, node: Node, news: JobNews) -> tuple[Job, Member] | None:
     job = cluster.jobs.get(news.key)
     member = job.members.get(node.name) if job is not None else None
-    if job is None or member is None or member.told != (node.stream, news.as_of):
+    if job is None or member is None or member.as_of != (node.stream, news.as_of):
         return None
     return (job, member) if len(news.beats.section) in {0, len(member.seen.ranks)} else None
 
@@ -125,7 +127,7 @@ def _take_whole(cluster: Cluster, node: Node, seen: JobSeen) -> tuple[Job, Membe
         job.members[node.name] = member
         cluster.stale.add(node.name)
     # A handler that is absent for long must be seen to be: later reports do not refer to it.
-    member.told = (node.stream, node.seq) if seen.handler == "running" else None
+    member.as_of = (node.stream, node.seq) if seen.handler == "running" else None
     changed_handler = member.seen.handler != seen.handler or member.seen.join != seen.join
     if seen.handler == "absent" and member.seen.handler != "absent":
         # The handler has lost its way to the agent for a moment. What it said last still holds.
@@ -262,11 +264,11 @@ def _take_ranks(cluster: Cluster, job: Job, member: Member, told: JobSeen | JobN
         job.sends_progress = any(rank.attached for rank in seen.ranks if rank.generation == generation)
 
 
-def _take_self_checks(cluster: Cluster, job: Job, seen: tuple[RankSeen, ...], told: tuple[SelfCheckSeen, ...]) -> None:
+def _take_self_checks(cluster: Cluster, job: Job, ranks: tuple[RankSeen, ...], told: tuple[SelfCheckSeen, ...]) -> None:
     """What ranks found comparing their arithmetic with their own."""
     checks = job.self_checks
     for places, standing in told:
-        checks.observe([seen[each].rank for each in places if seen[each].generation == checks.generation], standing)
+        checks.observe([ranks[each].rank for each in places if ranks[each].generation == checks.generation], standing)
     if checks.golden_is_new:
         checks.golden_is_new = False
         cluster.durable[("job", job.record)] = None
@@ -275,14 +277,14 @@ def _take_self_checks(cluster: Cluster, job: Job, seen: tuple[RankSeen, ...], to
     checks.news.clear()
 
 
-def _take_marks(job: Job, seen: tuple[RankSeen, ...], beats: Beats) -> None:
+def _take_marks(job: Job, processes: tuple[RankSeen, ...], beats: Beats) -> None:
     """Ranks after their last step are left out: what they do there is not a step's."""
-    sections, section, step, _, _, steps_done, told = beats
+    sections, section, step, _, _, steps_done, all_marks = beats
     ends, generation = END in sections, job.marks.generation
-    for places, marks in told:
+    for places, marks in all_marks:
         by_offset: dict[int, list[int]] = {}
         for place in places:
-            number, rank = section[place], seen[place]
+            number, rank = section[place], processes[place]
             if number and not (ends and sections[number - 1] == END) and rank.generation == generation:
                 by_offset.setdefault(step[place] - steps_done[place], []).append(rank.rank)
         for offset, ranks in by_offset.items():

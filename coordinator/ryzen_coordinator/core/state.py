@@ -187,7 +187,7 @@ class Job:
     @property
     def large(self) -> bool:
         """More nodes than can all be looked at with each report of one, or told at each change whom they wait for."""
-        return len(self.members) > _LARGE_NODES
+        return len(self.members if self.world is None else self.world.nodes) > _LARGE_NODES
 
     def world_members(self) -> list[Member]:
         if self.world is None:

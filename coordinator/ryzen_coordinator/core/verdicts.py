@@ -192,7 +192,7 @@ def _ahead(job: Job, incident: Incident, failures: list[Failure]) -> tuple[int, 
     done = {
         rank: progress.steps_done
         for member in _members(job, incident)
-        for rank, progress in member.seen.rows()
+        for rank, progress in member.rows()
         if rank.generation == incident.generation and progress is not None
     }
     failed = {failure.rank for failure in failures}

@@ -111,12 +111,13 @@ def _job(message: pb.ObservedJob) -> JobSeen | JobNews:
 
 def _news(message: pb.ObservedJob) -> JobNews:
     """There are as many ranks as the columns are long; the core knows whether that is right."""
-    ranks = len(message.beats.section)
+    beats = _beats(message.beats, len(message.beats.section))
+    ranks = len(beats.section)
     return JobNews(
         message.run_id,
         _line(message.user, 64),
         message.as_of,
-        _beats(message.beats, ranks),
+        beats,
         _gaps(message) if message.gaps else (),
         _checkpoint(message),
         _all_checks(message, ranks) if message.checks else (),

@@ -73,7 +73,7 @@ class SimulatedAgent:
         self.record = Record()  # every rank's: they go in step
         self._resumed = 0  # the step that the generation begins at
         self._dirty = asyncio.Event()
-        self._told, self._told_s, self._told_seq = pb.ObservedJob(), 0.0, 0
+        self._told, self._told_s, self._told_seq, self._inquiry = pb.ObservedJob(), 0.0, 0, 0
 
     # ------------------------------------------------------------ what happens to it
 
@@ -128,8 +128,11 @@ class SimulatedAgent:
         told.CopyFrom(job)
         for name in _NEWS:
             told.ClearField(name)
-        if update.HasField("hello") or not self.steps or told != self._told or now - self._told_s >= _WHOLE_EVERY_S:
-            self._told, self._told_s, self._told_seq = told, now, update.seq
+        known = self.steps and told == self._told and self._inquiry == update.answered_inquiry
+        if update.HasField("hello") or not known or now - self._told_s >= _WHOLE_EVERY_S:
+            share = 0.0 if known else self.index % 100 / 100
+            self._told, self._told_s, self._told_seq = told, now - share * _WHOLE_EVERY_S, update.seq
+            self._inquiry = update.answered_inquiry
             return update
         news = pb.NodeUpdate(
             seq=update.seq, sent_unix_ns=update.sent_unix_ns, answered_inquiry=update.answered_inquiry,

@@ -70,7 +70,7 @@ class FakeTorchrun:
             shape=node_pb2.JobShape(min_nodes=1, max_nodes=2, ranks_per_node=self.local),
             phase=self.phase, generation=self.generation, seen_generation=self.seen, taken_generation=self.taken,
             join_id=self.join_id, version="test", failed=self.failed,
-            protocol=int(os.environ.get("FAKE_PROTOCOL", ryzen_protos.PROTOCOL)),
+            protocol=int(os.environ.get("FAKE_PROTOCOL", ryzen_protos.LOCAL_PROTOCOL)),
         )  # fmt: skip
         if self.phase == Phase.JOINING:
             update.store.host, update.store.port = self.order.address or "127.0.0.1", 12345

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ryzen_protos import PROTOCOL
+from ryzen_protos import LOCAL_PROTOCOL
 
 from .cluster import Coordinator, Node, Phase, running, wait_until, with_world
 
@@ -68,9 +68,9 @@ def test_a_second_agent_of_a_run_directory_is_refused_and_names_the_first(node: 
 
 def test_a_handler_of_another_version_is_told_which_side_is_older(node: Node, coordinator: Coordinator) -> None:
     node.agent()
-    torchrun = node.torchrun(FAKE_PROTOCOL=str(PROTOCOL + 1))
+    torchrun = node.torchrun(FAKE_PROTOCOL=str(LOCAL_PROTOCOL + 1))
     assert torchrun.wait(20) == 2
-    assert f"(protocol {PROTOCOL + 1})" in node.errors(torchrun)
+    assert f"(protocol {LOCAL_PROTOCOL + 1})" in node.errors(torchrun)
     assert "upgrade the agent" in node.errors(torchrun)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from ryzen_protos import PROTOCOL
+from ryzen_protos import LOCAL_PROTOCOL
 from ryzen_protos.v1 import local_pb2, local_pb2_grpc, node_pb2
 
 from .launching import WORKER
@@ -58,7 +58,7 @@ class PlayedAgent(local_pb2_grpc.LocalAgentServicer):
 
     def Rendezvous(self, requests: Iterator[Update], context: grpc.ServicerContext) -> Iterator[local_pb2.HandlerOrder]:  # noqa: N802
         if self.refusal:
-            assert next(requests).protocol == PROTOCOL
+            assert next(requests).protocol == LOCAL_PROTOCOL
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.refusal)
         thread_pool = futures.ThreadPoolExecutor(1)
         thread_pool.submit(self._receive, requests)

@@ -40,7 +40,7 @@ class Told:
                 known = core.cluster.jobs.get(job.key)
                 member = known.members.get(report.node) if known is not None else None
                 self._told.pop(report.node, None)
-                if member is not None and member.told == (report.stream, report.seq):
+                if member is not None and member.as_of == (report.stream, report.seq):
                     self._told[report.node] = (report.stream, report.seq, job)
 
 

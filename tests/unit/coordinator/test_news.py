@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ryzen_coordinator.core import moments
 from ryzen_coordinator.core.core import Core
 from ryzen_coordinator.core.events import Hello, JobNews, JobSeen, NodeReport, RankSeen, Shape
 from ryzen_coordinator.core.members import Member
@@ -85,6 +86,23 @@ def test_a_handler_that_has_gone_is_not_taken_for_a_running_one_by_later_news() 
     core.step(NodeReport("n", STREAM, 3, None, (replace(seen, handler="absent"),)), 1.2)
     assert told(core, news(9), 4, 1.3).heard_s == 1.2
     assert told(core, news(9, as_of=3), 5, 1.4).heard_s == 1.2
+
+
+def test_who_asks_where_a_rank_is_hears_of_its_newest_progress() -> None:
+    core = stepping()
+    told(core, news(9), 3, 1.2)
+    job = core.cluster.jobs[("me", "run")]
+    assert [view.step for view in moments.views(core.cluster, job)] == [9, 9]
+
+
+def test_columns_of_different_lengths_say_nothing_of_any_rank() -> None:
+    core = stepping()
+    message = pb.ObservedJob(run_id="run", user="me", as_of=2)
+    message.beats.section.extend([0] * 50)
+    message.checks.add(rows=[40], group=0, steps=[1], digests=[7])
+    message.self_checks.add(rows=[40], kind=1, agreed=3)
+    core.step(convert.report("n", STREAM, pb.NodeUpdate(seq=3, jobs=[message]), 0), 1.2)
+    assert core.cluster.jobs[("me", "run")].table.step.tolist() == [-1, -1]
 
 
 def test_what_is_said_of_ranks_beyond_the_columns_is_dropped() -> None:

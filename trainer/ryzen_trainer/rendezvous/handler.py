@@ -187,7 +187,7 @@ class RyzenRendezvousHandler(RendezvousHandler):
                 seen_generation=self._seen,
                 taken_generation=self._taken,
                 join_id=self._join_id,
-                protocol=ryzen_protos.PROTOCOL,
+                protocol=ryzen_protos.LOCAL_PROTOCOL,
                 version=ryzen_protos.__version__,
                 failed=self._failed,
             )

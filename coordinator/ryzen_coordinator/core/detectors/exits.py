@@ -30,7 +30,7 @@ def failures_of(generation: int, member: Member, now_s: float) -> list[Failure]:
     """The ranks of this generation on the node that have failed, or are about to."""
     back = member.seen.handler == "joining"
     return [
-        as_failure(rank, member.seen.beats.row(place), member.node, now_s)
+        as_failure(rank, member.beats.row(place), member.node, now_s)
         for place, rank in enumerate(member.seen.ranks)
         if rank.life != "alive" and rank.generation == generation and _failed(rank, back)
     ]
