@@ -2,7 +2,7 @@
 
 Each new stream begins with a hello and the full observed state. After that an update goes out at once when the agent
 asks for it (`dirty`): when something that matters has changed, and once a second. Updates are levels, so nothing is
-queued: the message is made at the moment it is sent.
+queued: the message is made at the moment it is sent. Of a job that steps it holds what is new (news.py).
 
 The coordinator answers each hello with a desired state. A refusal (token, version) is its own words in one
 line; it is retried slowly, as a restart or an upgrade of the coordinator may cure it.
