@@ -130,14 +130,16 @@ def test_what_a_dead_wrapper_leaves_behind_goes_with_its_generation(node: Node, 
     coordinator.wait_job(lambda job: job.join_id == 2 and job.old_ranks_alive == 0)
 
 
-def test_an_inquiry_is_answered_with_fresh_observations(node: Node, coordinator: Coordinator) -> None:
+def test_an_inquiry_is_answered_with_fresh_observations_of_everything(node: Node, coordinator: Coordinator) -> None:
     node.agent()
     node.torchrun(ranks=1)
     job = running(coordinator, ranks=1)
+    coordinator.wait_job(lambda job: job.as_of > 0)
     asked = len(coordinator.updates)
     coordinator.desire(desired(job, 1, inquiry=7))
     answer = coordinator.wait(lambda update: update.answered_inquiry == 7, after=asked)
     assert records(answer.jobs[0])[0].quiet_s < 0.5
+    assert answer.jobs[0].as_of == 0
 
 
 def test_a_rank_without_a_page_is_watched_all_the_same(node: Node, coordinator: Coordinator) -> None:
