@@ -194,6 +194,7 @@ def test_a_back_end_that_fails_is_said_once_a_signal_with_its_reason(
         wait_for(lambda: telemetry.counts.all_failed() > failed, "another failure")
         telemetry.close()
     said = [each.getMessage() for each in caplog.records if each.name.startswith("ryzen_telemetry")]
+    said = [each for each in said if "Shutdown in progress" not in each]  # an earlier test's, which gives up only now
     assert len(said) == 3
     for signal, word in (("metrics", "metrics"), ("traces", "(spans|traces)"), ("logs", "logs")):
         begin = rf"telemetry: {signal} cannot be delivered \(Failed to export {word} "

@@ -96,6 +96,7 @@ class Stub:
                 raise Cold(f"the working directory: {error.strerror}") from None
             self._request.append((b"streams", streams))
         self._channel: _socket.socket | None = None
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._rank = 0
         self._nursery = 0  # where this stub has founded it
 
@@ -103,6 +104,17 @@ class Stub:
 
     def start(self) -> None:
         """Until a rank runs, or the nursery is there. Raises Cold."""
+        # What is ignored here (SIGHUP under nohup) may be for the rank, which runs before this process hears of it:
+        # blocked it waits for `follow`.
+        ignored = {each for each in _TO_THE_GROUP if signal.getsignal(each) == signal.SIG_IGN}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ignored)
+        try:
+            self._ask_until_answered()
+        except Cold:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            raise
+
+    def _ask_until_answered(self) -> None:
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         reason = ""
@@ -185,6 +197,7 @@ class Stub:
         channel = self._channel
         assert channel is not None  # noqa: S101 - `start` has set it
         woken = _catch_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         poll = select.poll()
         for each in (channel.fileno(), self._torchrun_fd, woken):
             poll.register(each, select.POLLIN)
