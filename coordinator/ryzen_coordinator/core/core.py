@@ -117,7 +117,6 @@ class Core:
             health.settle(cluster, job)
         if member is None or not job.large:
             recovery.judge(cluster, job)
-        if member is None or not job.large:
             membership.give_go(cluster, job)
         if (job.phase == "forming" or job.phase in RECOVERING) and membership.plan_is_due(cluster, job, member):
             membership.plan_anew(cluster, job)
