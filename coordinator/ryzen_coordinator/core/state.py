@@ -301,11 +301,11 @@ class Cluster:
         return self.settings.lease_s + self.backlog.behind_s
 
     def silent(self, member: Member) -> bool:
-        """The node's word on the job is older than the lease."""
+        """The node's word on the job is older than the lease and our own delay."""
         return self.now_s - member.heard_s > self.patience_s
 
     def silent_members(self, job: Job) -> list[Member]:
-        """Those of the world whose word on the job is older than the lease.
+        """Those of the world that are silent.
 
         Asked twenty times a second: while nobody can have fallen silent since the last answer, nobody is looked at.
         """
@@ -326,7 +326,7 @@ class Cluster:
         return heard_s + self.settings.lease_s - _ROUNDING_S
 
     def silent_node(self, name: str) -> bool:
-        """The node has said nothing at all for longer than the lease."""
+        """The node has said nothing at all for longer than the lease and our own delay."""
         return self.now_s - self.nodes[name].heard_s > self.patience_s
 
     def reachable(self, member: Member) -> bool:

@@ -275,7 +275,6 @@ class Fleet:
         """Seconds until the agents knew of the new generation, and until they had its world."""
         agent = self._chance.choice(self.agents)
         generation = agent.job.generation + 1
-        heard = self._heard()
         began = time.monotonic()
         agent.kill(self._chance.randrange(len(agent.job.ranks)))
         await self.until("the new generation", lambda each: generation in each.told_s)
@@ -284,13 +283,7 @@ class Fleet:
         world = [each.world_s[generation] - began for each in self.agents]
         await self.until("the first new steps", lambda each: each.steps)
         await asyncio.sleep(2 * REFRESH_S)
-        return {
-            "told_median_s": statistics.median(told), "told_max_s": max(told), "world_max_s": max(world),
-            "told_times": (self._heard() - heard) / len(self.agents),
-        }  # fmt: skip
-
-    def _heard(self) -> int:
-        return sum(each.heard for each in self.agents)
+        return {"told_median_s": statistics.median(told), "told_max_s": max(told), "world_max_s": max(world)}
 
 
 async def main(address: str, nodes: int, ranks: int) -> None:
