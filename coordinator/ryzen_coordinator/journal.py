@@ -68,7 +68,9 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()  # decisions and node events are written from several threads
+        # Decisions and node events are written from several threads, and a thread that writes is not ended with the
+        # task that waits for it. A connection that is closed under a statement crashes the process, hence one lock.
+        self._lock = threading.Lock()
         refuse_network_file_system(path)
         with _errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ class Journal:
 
     def records(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(kind, key, body) of everything that was decided last."""
-        with _errors(self.path):
+        with _errors(self.path), self._lock:
             rows = self._connection.execute("select kind, key, body from records order by kind, key").fetchall()
             return [(kind, key, json.loads(body)) for kind, key, body in rows]
 
@@ -108,7 +110,8 @@ class Journal:
             )
 
     def close(self) -> None:
-        with _errors(self.path):
+        """Close the file once nobody is writing; who writes afterwards is told that it is closed."""
+        with _errors(self.path), self._lock:
             self._connection.close()
 
     def _prepare(self) -> None:
@@ -207,6 +210,8 @@ def _errors(path: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = " (another coordinator uses it)" if "locked" in reason else ""
         raise JournalError(f"journal {path}: {reason}{hint}") from error
+    except sqlite3.ProgrammingError as error:
+        raise JournalError(f"journal {path}: closed") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
             raise JournalError(_damaged(path, f" ({error})")) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ryzen_coordinator.core.effects import Journal as JournalRecord
 from ryzen_coordinator.errors import JournalError
 from ryzen_coordinator.journal import Journal, refuse_network_file_system
 
-WRITES = 60
+WRITES = 20
 
 
 def test_decisions_and_node_events_written_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
@@ -36,6 +37,34 @@ def test_decisions_and_node_events_written_at_the_same_time_are_all_kept(tmp_pat
     assert not failures
     again = Journal(tmp_path / "journal.sqlite")
     assert len(again.records()) == 3 * WRITES
+    again.close()
+
+
+def test_a_journal_is_closed_after_what_a_thread_is_writing_and_tells_who_comes_later(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[JournalRecord]:
+        yield JournalRecord("job", "u/a", {})
+        begun.set()
+        may_end.wait()
+        yield JournalRecord("job", "u/b", {})
+
+    writing = threading.Thread(target=journal.write, args=(slowly(), 1.0))
+    writing.start()
+    begun.wait()
+    closing = threading.Thread(target=journal.close)
+    closing.start()
+    closing.join(timeout=0.2)
+    waited = closing.is_alive()
+    may_end.set()
+    writing.join()
+    closing.join()
+    assert waited
+    with pytest.raises(JournalError, match="closed"):
+        journal.write_events("node-0", [(1, 1, "rank_exit", "job", {})])
+    again = Journal(tmp_path / "journal.sqlite")
+    assert [key for _, key, _ in again.records()] == ["u/a", "u/b"]
     again.close()
 
 
