@@ -6,8 +6,11 @@ SOURCES := protos agent coordinator trainer lab tests scripts
 # Most tests wait for one process, so two files run at a time, the slow folders first. A trial fills two cores by itself.
 # pytest-xdist makes the paths of temporary folders longer, and those of sockets end at 107 bytes: hence a short one, which
 # stays where a test failed.
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/simulation tests/unit
+# The first process that crashes ends the run: pytest-xdist 3.8 waits for ever for files that a crashed one had finished.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests/integration tests/simulation tests/unit
 ONE_BY_ONE := tests/e2e tests/gpu
+# Where a test's own limit cannot end it (a thread that hangs in C code, say), the process does, with all stacks.
+NOT_LONG := -m 'not long' -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 .PHONY: help setup servers demo test test-all check stubs dashboard bench bench-peers clean
 .DEFAULT_GOAL := help
@@ -43,8 +46,8 @@ check: setup  ## lint, types, layers
 	$(BIN)/lint-imports
 
 test: check servers  ## every check and a representative set of tests
-	folder=$$(mktemp -d /tmp/rz.XXXXXX) && $(BIN)/pytest -m 'not long' $(SIDE_BY_SIDE) --basetemp=$$folder && { rm -rf $$folder || :; }
-	$(BIN)/pytest -m 'not long' $(ONE_BY_ONE)
+	folder=$$(mktemp -d /tmp/rz.XXXXXX) && $(BIN)/pytest $(NOT_LONG) $(SIDE_BY_SIDE) --basetemp=$$folder && { rm -rf $$folder || :; }
+	$(BIN)/pytest $(NOT_LONG) $(ONE_BY_ONE)
 
 test-all: check servers  ## the long trials too
 	folder=$$(mktemp -d /tmp/rz.XXXXXX) && $(BIN)/pytest $(SIDE_BY_SIDE) --basetemp=$$folder && { rm -rf $$folder || :; }

@@ -27,12 +27,15 @@ from ryzen_coordinator.core.effects import Journal as JournalRecord
 from ryzen_coordinator.errors import JournalError
 
 _SCHEMA_VERSION = 1
-_SCHEMA = """
+_SCHEMA = f"""
+begin immediate;
 create table if not exists records (kind text, key text, body text not null, unix_s real, primary key (kind, key));
 create table if not exists decisions (
     id integer primary key, unix_s real not null, kind text not null, key text not null, body text);
 create table if not exists node_events (
     node text, id integer, unix_ns integer, kind text, run_id text, fields text, primary key (node, id));
+pragma user_version = {_SCHEMA_VERSION};
+commit;
 """
 DECISIONS_KEPT = 100_000
 EVENTS_KEPT = 100_000
@@ -127,8 +130,7 @@ class Journal:
                 f"journal {self.path}: written by another version of ryzen (schema {version}, this one reads "
                 f"{_SCHEMA_VERSION}): use that version, or another --journal"
             )
-        connection.executescript(_SCHEMA)
-        connection.execute(f"pragma user_version={_SCHEMA_VERSION}")
+        connection.executescript(_SCHEMA)  # each time: to write is what takes the lock
 
     def _refuse_damage(self) -> None:
         """Raises JournalError with what SQLite finds wrong first, and where."""

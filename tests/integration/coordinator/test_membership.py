@@ -133,7 +133,7 @@ def test_incidents_are_watched_as_they_happen(run: Any, coordinator: Any) -> Non
                 states.append((incident.state, incident.verdict.fault_class))
                 if incident.state == "closed":
                     break
-            assert states[0] == ("open", "")
+            assert states[0][0] != "closed"  # how early depends on the disk: what is told has been written
             assert states[-1] == ("closed", "exit")
             watch.cancel()
             await node.cut()
