@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ryzen_protos import beat_self_checks
 from ryzen_protos.beat_checks import Check
+from ryzen_protos.beat_now import stores_between
 from ryzen_protos.beat_page import BeatPageError, BeatReader, Event, Failure, Header, Progress, Skip
 
 START_SECTION = "(start)"
@@ -69,10 +70,10 @@ class Gaps:
         }
 
 
-def silence_s(last_changed_ns: int, last_look_ns: int, next_entered_ns: int, records: int) -> float:
-    """Silence of a record last seen at `last_look_ns`; `records` followed, the newest at `next_entered_ns`."""
+def silence_s(last_changed_ns: int, last_look_ns: int, next_entered_ns: int, stores: int) -> float:
+    """Silence of a page last seen at `last_look_ns`; `stores` followed, the newest at `next_entered_ns`."""
     whole = next_entered_ns - last_changed_ns
-    estimate = whole if records == 1 else max(last_look_ns - last_changed_ns, whole // records)
+    estimate = whole if stores == 1 else max(last_look_ns - last_changed_ns, whole // stores)
     return max(estimate, 0) / 1e9
 
 
@@ -191,8 +192,8 @@ class PageTrack:
             return
         gaps.step(max(progress.steps_done - last.steps_done, 0))
         if not self._tainted:
-            records = progress.sequence - last.sequence
-            gap_s = silence_s(self.changed_ns, last_look_ns, progress.entered_ns, records)
+            stores = stores_between(last.sequence, progress.sequence)
+            gap_s = silence_s(self.changed_ns, last_look_ns, progress.entered_ns, stores)
             declared = last.section.startswith(PAUSE)
             gaps.add(last.section if last.steps_done or declared else FIRST_STEP, gap_s, now_s)
 

@@ -6,7 +6,8 @@ the process: what a killed rank did last stays readable.
 
     offset  bytes  region
     0       4096   header: magic, version, length and CRC-32, then a JSON object; written once
-    4096    1024   progress: two slots of one record each, written in turn
+    4096    1016   progress: two slots of one record each, written in turn
+    5112       8   now: the section that is open, one word; `beat_now`
     5120     512   failure: the uncaught exception, written once
     5632    2048   section names: 64 entries, each written once before its index is used
     7680     256   device: what the rank computes on, written once when that is known; zeros in older pages
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from ryzen_protos import beat_checks, beat_file, beat_self_checks, beat_sums
+from ryzen_protos import beat_checks, beat_file, beat_now, beat_self_checks, beat_sums
 from ryzen_protos.beat_checks import Check
 from ryzen_protos.beat_file import PAGE_BYTES
 from ryzen_protos.beat_records import (
@@ -107,7 +108,9 @@ class BeatWriter:
         whole = memoryview(self._map)
         self._bodies = tuple(whole[at : at + _PROGRESS.size] for at in (_SLOTS_AT, _SLOTS_AT + _SLOT_BYTES))
         whole.release()
-        self._sequence = 0
+        self._now = beat_now.Now(self._map)
+        self._slot = 0
+        self.enter = self._now.enter  # another section and nothing else: the cheapest store
         self._names: dict[str, int] = {}
         self._steps = 0
         self._events = self._sums = self._checks = 0
@@ -136,15 +139,15 @@ class BeatWriter:
 
         Raises struct.error for a value that does not fit (a step below zero); the record before it stays.
         """
-        sequence = self._sequence + 1
-        slot = sequence & 1
+        sequence, slot = self._now.sequence + 1, self._slot ^ 1
         at = _SLOTS_AT + slot * _SLOT_BYTES
         _PROGRESS.pack_into(
             self._map, at, sequence, step, steps_done, section, given, entered_ns, step_started_ns,
             tokens, samples, collectives, loss, grad_norm, learning_rate, flops,
         )  # fmt: skip
         _CRC.pack_into(self._map, at + _PROGRESS.size, crc32(self._bodies[slot]))
-        self._sequence = sequence  # only now: after a value that does not fit, the other slot still stands
+        self._slot = slot  # only now: after a value that does not fit, the other slot still stands
+        self._now.enter(section, entered_ns)
 
     def failure(self, error_type: str, message: str) -> None:
         """Stamp an uncaught exception."""
@@ -202,6 +205,7 @@ class BeatWriter:
 
     def close(self) -> None:
         """Unmap the page; the file stays. A call after this raises ValueError."""
+        self._now.release()
         for body in self._bodies:
             body.release()
         self._map.close()
@@ -231,14 +235,17 @@ class BeatReader:
 
         `stamp`, where it was just taken, saves a read.
         """
+        raw = b""
         for _attempt in range(3):  # both slots are torn at once only if the writer stored two records meanwhile
-            found = self._newest_slot(stamp or self._read(_SLOTS_AT, 2 * _SLOT_BYTES))
+            raw = stamp or self._read(_SLOTS_AT, 2 * _SLOT_BYTES)
+            found = self._newest_slot(raw)
             stamp = None
             if found is not None:
                 if self._newest is None or found[0] > self._newest[0]:
                     self._newest = found
                 break
-        return self._as_progress(self._newest) if self._newest is not None else None
+        now = _SEQUENCE.unpack_from(raw, beat_now.AT - _SLOTS_AT)
+        return self._as_progress(self._newest, *now) if self._newest is not None else None
 
     def failure(self, stamp: bytes | None = None) -> Failure | None:
         """The uncaught exception, once there is one. `stamp`, where it was just taken, saves a read."""
@@ -379,8 +386,9 @@ class BeatReader:
         newer, older = (0, _SLOT_BYTES) if first > second else (_SLOT_BYTES, 0)
         return checked(_PROGRESS, raw, newer) or checked(_PROGRESS, raw, older)
 
-    def _as_progress(self, values: tuple[Any, ...]) -> Progress:
+    def _as_progress(self, values: tuple[Any, ...], now: int) -> Progress:
         sequence, step, done, section, given, entered, started, tokens, samples, collectives, *measured = values
+        sequence, section, entered = beat_now.newest(now, sequence, section, entered)
         loss, grad_norm, learning_rate, flops = measured
         return Progress(
             sequence, step, done, self._names.get(section) or self._section(section) or "", entered, started,

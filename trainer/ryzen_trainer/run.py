@@ -81,7 +81,7 @@ class Run:
         self._page = page
         self._nudge = nudge
         self._sections: dict[str, Section] = {}
-        self._store = page.progress
+        self._store, self._enter = page.progress, page.enter
         self._pause = 0  # index of the outermost declared pause, 0 for none
         self._section = 0  # index of the innermost section that is open
         self._outer: list[int] = []  # of those around it
@@ -340,14 +340,19 @@ class Run:
         self._spent[self._section] += now - self._entered
         if self.device_clock is not None:
             self.device_clock.mark(self._section)
-        self._section = self._pause or index
+        self._section = section = self._pause or index
         self._entered = now
-        self._beat(now)
+        if self._begun:
+            try:  # not contextlib.suppress: this runs dozens of times a step
+                self._enter(section, now)
+            except _NOT_STORABLE:
+                return
 
     def _beat(self, now: int) -> None:
+        """All there is to say, in a record."""
         if not self._begun:
             return
-        try:  # not contextlib.suppress: this runs ten times a step
+        try:
             self._store(
                 self._step, self._done, self._section, now, self._started,
                 self._tokens, self._samples, self._collectives, self._given, *self._measured,

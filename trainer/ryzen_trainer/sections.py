@@ -39,13 +39,15 @@ class NamedSection:
 
 
 class Pause(NamedSection):
-    """Within it every section counts as this one."""
+    """Within it every section counts as this one. Its edges are whole records: agents of earlier versions see no words
+    (`beat_now`), and to them it would be a stall."""
 
     __slots__ = ()
 
     def __enter__(self) -> None:
         self._run._pause = self._run._pause or self._index
         super().__enter__()
+        self._run._beat(self._run._entered)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -53,3 +55,4 @@ class Pause(NamedSection):
         if self._run._pause == self._index and self._index not in self._run._outer:
             self._run._pause = 0
         super().__exit__(kind, error, where)
+        self._run._beat(self._run._entered)
