@@ -129,13 +129,16 @@ class PageTrack:
         news = False
         progress = self.reader.progress(self._stamp)
         last = self.progress
-        if progress is not None and (last is None or progress.sequence != last.sequence):
+        if progress is not None and progress != last:
             news = last is None or (progress.steps_done > 0 and not last.steps_done)
-            self._count(last, progress, now_ns, last_look_ns, gaps)
-            moved = last is None or progress.entered_ns != last.entered_ns
-            self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns
+            if last is not None and (progress.sequence, progress.entered_ns) == (last.sequence, last.entered_ns):
+                gaps.step(max(progress.steps_done - last.steps_done, 0))  # the record of a word that was seen before it
+            else:
+                self._count(last, progress, now_ns, last_look_ns, gaps)
+                moved = last is None or progress.entered_ns != last.entered_ns
+                self.changed_ns = min(progress.entered_ns, now_ns) if moved else now_ns
+                self._tainted = halted
             self.progress = progress
-            self._tainted = halted
         if self.failure is None and (failure := self.reader.failure(self._stamp)) is not None:
             self.failure = failure
             news = True

@@ -212,8 +212,8 @@ def _errors(path: Path) -> Iterator[None]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = " (another coordinator uses it)" if "locked" in reason else ""
         raise JournalError(f"journal {path}: {reason}{hint}") from error
-    except sqlite3.ProgrammingError as error:
-        raise JournalError(f"journal {path}: closed") from error
+    except (sqlite3.ProgrammingError, OverflowError) as error:  # closed, or a number beyond 64 bits with a sign
+        raise JournalError(f"journal {path}: {'closed' if 'closed' in str(error) else error}") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
             raise JournalError(_damaged(path, f" ({error})")) from error

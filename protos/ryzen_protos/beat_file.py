@@ -18,7 +18,10 @@ from zlib import crc32
 from ryzen_protos.beat_records import BeatPageError, Header
 
 MAGIC = b"RYZNBEAT"
-VERSION = 3
+VERSION = 4
+READ = (3, 4)
+"""Version 3 has no word that tells the open section (`beat_now`). Who knows no other must not read 4: it would see
+none of a step's sections, and take the first long one for silence."""
 PAGE_BYTES = 40960
 HEADER_BYTES = 4096
 PREFIX = struct.Struct("<8sHHII")
@@ -69,8 +72,8 @@ def read_header(page: bytes, path: Path) -> Header:
     magic, version, _reserved, length, checksum = PREFIX.unpack_from(page)
     if magic != MAGIC:
         raise BeatPageError(f"{path}: no beat page (magic {magic!r}, expected {MAGIC!r})")
-    if version != VERSION:
-        raise BeatPageError(f"{path}: beat page version {version}, this agent reads {VERSION}")
+    if version not in READ:
+        raise BeatPageError(f"{path}: beat page version {version}, this agent reads {' and '.join(map(str, READ))}")
     if length > HEADER_BYTES - PREFIX.size:
         raise BeatPageError(f"{path}: damaged beat page header (length {length})")
     text = page[PREFIX.size : PREFIX.size + length]

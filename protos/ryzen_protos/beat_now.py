@@ -8,8 +8,10 @@ checksum: 64 bits, aligned, one instruction of the machine.
     bits 6 to 15   how many stores the page has had, records and words together, modulo 1024
     bits 16 to 63  CLOCK_MONOTONIC in ticks of 1024 ns, good for nine years
 
-Zero: never written, as in pages of earlier versions. Earlier readers pass it over; they see the section that was open
-when a step began, a figure was reported or a pause was declared.
+Zero: never written, as in pages of version 3, where each edge is a record.
+
+A reader copies records before the word, so it may have a word without the record that came with it. That is a section
+of the next step under the number of this one, until the next look.
 """
 
 from __future__ import annotations

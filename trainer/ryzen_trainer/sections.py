@@ -39,15 +39,13 @@ class NamedSection:
 
 
 class Pause(NamedSection):
-    """Within it every section counts as this one. Its edges are whole records: agents of earlier versions see no words
-    (`beat_now`), and to them it would be a stall."""
+    """Within it every section counts as this one."""
 
     __slots__ = ()
 
     def __enter__(self) -> None:
         self._run._pause = self._run._pause or self._index
         super().__enter__()
-        self._run._beat(self._run._entered)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -55,4 +53,3 @@ class Pause(NamedSection):
         if self._run._pause == self._index and self._index not in self._run._outer:
             self._run._pause = 0
         super().__exit__(kind, error, where)
-        self._run._beat(self._run._entered)

@@ -68,6 +68,15 @@ def test_a_journal_is_closed_after_what_a_thread_is_writing_and_tells_who_comes_
     again.close()
 
 
+def test_a_number_that_sqlite_cannot_keep_is_refused_in_words_and_the_journal_goes_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    with pytest.raises(JournalError, match="too large"):
+        journal.write_events("node-0", [(1 << 63, 1, "rank_exit", "job", {})])
+    journal.write([JournalRecord("job", "u/a", {})], unix_s=1.0)
+    assert [key for _, key, _ in journal.records()] == ["u/a"]
+    journal.close()
+
+
 def test_a_path_on_a_network_file_system_is_refused_by_name() -> None:
     with pytest.raises(JournalError, match="lies on NFS, where SQLite's write-ahead log is not safe") as refused:
         refuse_network_file_system(Path("/mnt/journal.sqlite"), file_system=0x6969)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ryzen_agent.beats import FIRST_STEP, SKIPS_KEPT, START_SECTION, WINDOW_S, Gaps, PageFinder, PageTrack, silence_s
+from ryzen_protos import beat_now
 from ryzen_protos.beat_page import BeatReader, BeatWriter, Event, Header, Skip
 
 S = 1_000_000_000
@@ -179,6 +180,35 @@ def test_the_first_step_that_is_done_is_news_and_the_second_is_not(page: BeatWri
     assert look(seen, 2 * S, 1 * S, gaps, halted=False), "a recovery ends with it"
     beat(page, 3 * S, step=2)
     assert not look(seen, 3 * S, 2 * S, gaps, halted=False)
+
+
+def test_a_word_that_is_seen_before_its_record_does_not_hide_the_record(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    path = tmp_path / "rank-0.beat"
+    beat(page, 1 * S, step=1)
+    look(seen, 1 * S, 0, gaps, halted=False)
+    before = path.read_bytes()
+    beat(page, 2 * S, step=2)
+    after = path.read_bytes()
+    path.write_bytes(before[: beat_now.AT] + after[beat_now.AT :])  # as copied while the record was being stored
+    look(seen, 2 * S, 1 * S, gaps, halted=False)
+    path.write_bytes(after)
+    look(seen, 3 * S, 2 * S, gaps, halted=False)
+    assert seen.progress is not None
+    assert (seen.progress.step, seen.progress.steps_done) == (2, 2)
+    assert 2 * S - seen.changed_ns < 1024, "nothing has changed since"
+    assert gaps.longest() == pytest.approx({"": 1.0}, abs=TICK_S)
+
+
+def test_a_section_entered_after_exactly_1024_others_is_news(page: BeatWriter, tmp_path: Path) -> None:
+    gaps, seen = Gaps(), track(page, tmp_path)
+    beat(page, 1 * S)
+    look(seen, 1 * S, 0, gaps, halted=False)
+    for number in range(1024):
+        page.enter(page.section_index("backward"), 1 * S + number * 10_000)
+    look(seen, 2 * S, 1 * S, gaps, halted=False)
+    assert seen.progress is not None
+    assert seen.progress.section == "backward"
 
 
 def test_silences_before_the_first_step_is_done_have_a_key_of_their_own(page: BeatWriter, tmp_path: Path) -> None:

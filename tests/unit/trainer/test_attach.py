@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import ryzen_trainer
-from ryzen_protos import beat_batch, beat_now, run_dir
+from ryzen_protos import beat_batch, run_dir
 from ryzen_protos.beat_page import BeatReader, Event, Measures, Progress
 from ryzen_protos.beat_records import process_start_ticks
 from ryzen_trainer import attaching
 from ryzen_trainer.first_batch import first_batch
-from ryzen_trainer.run import PAUSE, Run
+from ryzen_trainer.run import Run
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "job", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "RYZEN_GENERATION": "3"}
 
@@ -154,27 +154,6 @@ def test_sections_nest_and_are_left_by_an_exception(rank: Run, tmp_path: Path) -
             raise KeyError
         assert now(tmp_path).section == "evaluation"
     assert now(tmp_path).section == ""
-
-
-def test_a_reader_of_an_earlier_version_which_knows_no_words_sees_a_pause_begin_and_end(
-    rank: Run, tmp_path: Path
-) -> None:
-    def by_record() -> str:
-        path = run_dir.beat_page(tmp_path, "job", 1)
-        content = bytearray(path.read_bytes())
-        content[beat_now.AT : beat_now.AT + beat_now.BYTES] = bytes(beat_now.BYTES)
-        path.with_suffix(".earlier").write_bytes(content)
-        path.with_suffix(".earlier").chmod(0o600)
-        seen = BeatReader(path.with_suffix(".earlier")).progress()
-        assert seen is not None
-        return seen.section
-
-    rank.step(0)
-    with rank.section("forward"):
-        assert (now(tmp_path).section, by_record()) == ("forward", "")
-        with rank.pause("evaluation"):
-            assert (now(tmp_path).section, by_record()) == (PAUSE + "evaluation",) * 2
-        assert (now(tmp_path).section, by_record()) == ("forward", "forward")
 
 
 def test_each_moment_of_a_step_is_charged_to_one_section(rank: Run, tmp_path: Path) -> None:
