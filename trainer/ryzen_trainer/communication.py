@@ -64,7 +64,7 @@ class _Meter:
         self._tell()
         tensor = bucket.buffer().mul_(self._share)
         began = self._event(monotonic_ns()) if tensor.is_cuda else monotonic_ns()
-        work = dist.all_reduce(tensor, group=self._group, async_op=True)
+        work = self._group.allreduce([tensor])  # what DDP calls; dist.all_reduce looks everything up anew
         future: torch.futures.Future[Tensor] = work.get_future().then(partial(self._ended, began))
         return future
 
