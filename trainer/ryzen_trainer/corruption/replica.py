@@ -65,7 +65,15 @@ class ReplicaCheck:
             if self.why_not:
                 log.warning("no replica check: %s", self.why_not)
         self._parameters = found
-        self._begun = False
+        self._begun = self._suspicious = False
+
+    def suspect(self) -> None:
+        """Something is odd on all ranks alike: the running step is checked, too.
+
+        For `on_skip` of a gradient guard, which skips everywhere: a weight that became huge leaves no rank a gradient,
+        and is named before all go back.
+        """
+        self._suspicious = True
 
     def step(self) -> None:
         """The optimizer's step of the running step is done. The first call checks, and then every `every`-th step."""
@@ -73,9 +81,9 @@ class ReplicaCheck:
             return
         self._publish()
         done = self._run.number + 1
-        if done % self._every and self._begun:
+        if done % self._every and self._begun and not self._suspicious:
             return
-        self._begun = True
+        self._begun, self._suspicious = True, False
         self._check(done)
 
     def _check(self, done: int) -> None:

@@ -37,6 +37,11 @@ class Checks:
             StepReplay(model, run, every=training.replay_every),
         )
 
+    def suspect(self) -> None:
+        """The guard has skipped a step, as on all ranks."""
+        self.replay.suspect()
+        self.replicas.suspect()
+
     def step(self) -> None:
         """The optimizer's step is done."""
         self.replicas.step()

@@ -115,7 +115,7 @@ def prepare(config: Config, run: ryzen_trainer.Run, device: torch.device, divisi
     batches = GlobalBatches(division, dist.get_rank())
     loader = make_loader(windows, batches)
     checks = Checks.of(config, run, device, plain, model)
-    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip, on_skip=checks.replay.suspect)
+    guard = GradientGuard(model, optimizer, run=run, max_norm=training.gradient_clip, on_skip=checks.suspect)
     checkpointer = Checkpointer(
         training.checkpoint.folder, model, optimizer, scheduler=scheduler, loader=loader, guard=guard,
         global_batch=training.global_batch, keep_last=training.checkpoint.keep_last,
