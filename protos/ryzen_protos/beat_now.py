@@ -1,8 +1,9 @@
 """The word of a beat page that says in which section the rank is, and since when: all that changes within a step.
 
-A loop with micro-batches enters and leaves dozens of sections a step. A whole record costs the loop some eight
-microseconds each time (its caches hold the model, not us), this word half of that. It is stored at once, so it needs no
-checksum: 64 bits, aligned, one instruction of the machine.
+A loop with micro-batches enters and leaves dozens of sections a step, each time with caches that hold the model and not
+us. To store this word costs half of what a whole record does (scripts/step_parts.py tells what). It is stored at once,
+so it needs no checksum: 64 bits, aligned, one instruction of the machine. A reader that gets it torn all the same has a
+wrong section for one look.
 
     bits 0 to 5    index of the section
     bits 6 to 15   how many stores the page has had, records and words together, modulo 1024

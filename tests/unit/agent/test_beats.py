@@ -95,7 +95,7 @@ def test_long_silences_are_forgotten_after_the_window() -> None:
     gaps.add("", 1.0, now_s=WINDOW_S + 1)
     assert gaps.longest() == {"": 60.0}, "a window is never shorter than promised"
     gaps.add("", 1.0, now_s=2 * WINDOW_S + 2)
-    assert gaps.longest() == pytest.approx({"": 1.0}, abs=TICK_S)
+    assert gaps.longest() == {"": 1.0}
 
 
 def test_steps_move_the_window_too() -> None:
@@ -104,7 +104,7 @@ def test_steps_move_the_window_too() -> None:
     for _ in range(2):
         gaps.step(2001)
         gaps.add("", 1.0, now_s=1.0)
-    assert gaps.longest() == pytest.approx({"": 1.0}, abs=TICK_S)
+    assert gaps.longest() == {"": 1.0}
 
 
 def test_nothing_new_is_seen_without_decoding(page: BeatWriter, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_section_too_short_to_be_seen_is_known_by_what_a_step_spent_in_it(page
     page.progress(3, 3, 0, 4 * S, 4 * S)
     look(seen, 4 * S, 3 * S, gaps, halted=False)
     seen.learn_sections(gaps, 4 * S)
-    assert gaps.longest() == pytest.approx({"": 0.5, "data": pytest.approx(0.002)}, abs=TICK_S)
+    assert gaps.longest() == pytest.approx({"": 0.5, "data": 0.002}, abs=TICK_S)
 
 
 def test_steps_that_the_guard_has_skipped_are_told_of_once_with_their_reason(page: BeatWriter, tmp_path: Path) -> None:
